@@ -1,0 +1,73 @@
+// Package api is Wellhead's HTTP face: readings in, questions, live events, health and metrics.
+package api
+
+import (
+	"context"
+	"errors"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+var (
+	// ErrNotFound means that no such device or site is known.
+	ErrNotFound = errors.New("not found")
+	// ErrOverloaded means: not now, try again later (429 or 503 with Retry-After).
+	ErrOverloaded = errors.New("overloaded")
+	// ErrUnavailable means that the shard cannot answer now: it is starting or moving (503).
+	ErrUnavailable = errors.New("unavailable")
+)
+
+// Fleet is what the HTTP face asks of the actors. All methods may be called by many goroutines and end with ctx.
+type Fleet interface {
+	// Sites lists the sites that ever sent or have a credential, sorted.
+	Sites(ctx context.Context) ([]string, error)
+	// Devices lists a site's devices from the shards' column tables, by device name after `after`.
+	Devices(ctx context.Context, site string, q DeviceQuery) (rows []messages.DeviceRow, more bool, err error)
+	// State asks the device's actor. ErrNotFound when the device never sent.
+	State(ctx context.Context, id messages.DeviceID) (messages.State, error)
+	// Window asks the device's actor for its readings between two event times, both ends included; from > to: newest first.
+	Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error)
+	// Readings scans the archive; the same order rule.
+	Readings(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error)
+	// Rollups answers from the archive and, for what is still open, from the device's actor.
+	Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error)
+	// Control puts a command into the device's shard's order; nil when the stream has acknowledged it.
+	Control(ctx context.Context, id messages.DeviceID, c messages.Control) error
+}
+
+// DeviceQuery chooses devices of a site.
+type DeviceQuery struct {
+	Contains string          // part of the name, empty = all
+	Status   messages.Status // empty = all
+	Sort     string          // "name" (default), "lastSeen" (newest first)
+	After    string          // cursor: the last row of the page before, as Cursor made it
+	Limit    int             // 1-1000, default 100
+}
+
+// Ingest takes readings from HTTP to the stream.
+type Ingest interface {
+	// Publish returns when the stream has acknowledged all readings, or, with stored, when the archive
+	// has them. All are of one site. It splits them into batches by shard. ErrOverloaded when the
+	// stream refuses.
+	Publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error
+}
+
+// DeviceReadings are valid readings of one device.
+type DeviceReadings struct {
+	Device   string
+	Readings []messages.Reading
+}
+
+// Live hands on events of devices as the actors publish them.
+type Live interface {
+	// Events calls fn, from one goroutine, for each event of the site (and device, if not empty) until
+	// ctx ends. A listener that falls behind by more than its buffer loses the oldest events and is
+	// told how many by lost. subject is events.{site}.{device}.{kind}.
+	Events(ctx context.Context, site, device string, fn func(subject string, data []byte, lost int)) error
+}
+
+// Health tells what /readyz says.
+type Health interface {
+	// Ready returns nil, or what is not ready, in one sentence for each part.
+	Ready(ctx context.Context) []string
+}

@@ -1,0 +1,161 @@
+// Package persistence says what Wellhead asks of its stores: Archive (the record of every reading),
+// Snapshots (a shortcut for starting) and Registry (what people configure). The implementations live
+// in the folders below; each passes the contract suite in contract/.
+//
+// Errors fall in three classes. ErrFenced: ownership is lost, stop. ErrRefused: this very input is
+// refused for good, a retry cannot help. Any other error: surely not written or unknown, so write the
+// same again; every write here is idempotent.
+package persistence
+
+import (
+	"context"
+	"errors"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+var (
+	// ErrFenced means that a newer owner has been here: stop writing.
+	ErrFenced = errors.New("a newer owner holds this shard")
+	// ErrRefused means that the store will never take this input.
+	ErrRefused = errors.New("refused by the store")
+	// ErrNotFound means that there is nothing under this name.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict means that a compare-and-set saw another revision.
+	ErrConflict = errors.New("changed meanwhile")
+)
+
+// Row flags.
+const (
+	// FlagAssigned marks a reading whose event time was left out and taken from its arrival.
+	FlagAssigned uint8 = 1 << 0
+)
+
+// Row is one accepted reading on its way to, or out of, the archive.
+type Row struct {
+	Time      int64     // event time, ms
+	Sequence  uint64    // stream sequence it came with, > 0
+	WriteTime int64     // microseconds; grows with Sequence within a shard; 0 when read back
+	Values    []float64 // NaN = omitted
+	Quality   []uint8   // nil = all good
+	Note      string
+	Flags     uint8
+}
+
+// RollupRow is one rollup on its way to, or out of, the archive. It replaces the stored one whole unless that has a higher Sequence.
+type RollupRow struct {
+	messages.Rollup
+	Sequence  uint64 // of the newest message in it
+	WriteTime int64  // of that message, microseconds; 0 when read back
+}
+
+// Record is something about a device (or, with an empty device name, a site) that its rows do not
+// tell: that it exists, and what commands set. All records are kept, ordered by Sequence.
+type Record struct {
+	Sequence  uint64
+	WriteTime int64
+	Payload   []byte // the shard's business
+}
+
+// DeviceRows is what one Append brings for one device. Rows may be in any order; of equal times the higher Sequence wins.
+type DeviceRows struct {
+	Device  messages.DeviceID
+	Rows    []Row
+	Rollups []RollupRow
+	Records []Record
+	Err     error // set by Append: nil = stored
+}
+
+// Batch is what one Append brings, all of one shard.
+type Batch struct {
+	Shard   messages.Shard
+	Devices []DeviceRows
+}
+
+// Range is a stretch of event times, both ends included. From > To: newest first.
+type Range struct {
+	From, To    int64
+	Limit       int    // most rows, 0 = no limit
+	MaxSequence uint64 // rows with a higher stream sequence are skipped, 0 = no limit
+}
+
+// Archive keeps every reading. All methods may be called by many goroutines at once. Writes are
+// idempotent; of two rows of one device and event time the one with the higher stream sequence (in
+// Cassandra: write time) stays, in whatever order they are written.
+type Archive interface {
+	// Append makes everything in b durable. It returns nil only when all of it is; otherwise the
+	// devices that are not have Err set. Slices in b are not kept after the return.
+	Append(ctx context.Context, b *Batch) error
+	// Scan calls fn for each row of the device in the range, in order of event time, until fn returns
+	// false. The row's slices are valid only during the call.
+	Scan(ctx context.Context, shard messages.Shard, id messages.DeviceID, r Range, fn func(*Row) bool) error
+	// Rollups is Scan for rollups of one step whose Start lies in the range.
+	Rollups(ctx context.Context, shard messages.Shard, id messages.DeviceID, step messages.Step, r Range, fn func(*RollupRow) bool) error
+	// Records returns a device's or (with an empty device name) a site's records, oldest first.
+	Records(ctx context.Context, shard messages.Shard, id messages.DeviceID) ([]Record, error)
+	// Devices calls fn for each name of the shard that has records (sites with an empty device name
+	// among them), ordered by site and device, until fn returns false.
+	Devices(ctx context.Context, shard messages.Shard, fn func(messages.DeviceID) bool) error
+	// Delete removes rows, rollups and records of the device with a stream sequence (in Cassandra:
+	// write time) up to the given one, also those that are written later with such a sequence.
+	Delete(ctx context.Context, shard messages.Shard, id messages.DeviceID, sequence uint64, writeTime int64) error
+	// Ping tells whether the archive can be reached.
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// Snapshot is a device's state as of one stream sequence.
+type Snapshot struct {
+	Device   messages.DeviceID
+	Sequence uint64
+	Data     []byte // the shard's business; versioned and checksummed by it
+}
+
+// Marker says how far a generation's snapshots reach.
+type Marker struct {
+	Generation  uint64
+	Snapshotted uint64 // every device's snapshot covers the stream up to here
+}
+
+// Snapshots keeps the newest snapshot of each device. It may lose everything or go back: the shard
+// finds out by the marker. All methods may be called by many goroutines at once.
+type Snapshots interface {
+	// Fence returns the epoch that guards the shard, 0 = none.
+	Fence(ctx context.Context, shard messages.Shard) (messages.Epoch, error)
+	// RaiseFence sets the shard's fence to epoch; ErrFenced when it is higher already.
+	RaiseFence(ctx context.Context, shard messages.Shard, epoch messages.Epoch) error
+	// Put stores the snapshots under the generation, each replacing that device's older one;
+	// ErrFenced, and nothing stored, when the fence is not exactly epoch.
+	Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, generation uint64, s []Snapshot) error
+	// Get returns the snapshots of those devices that have one in the generation, in any order.
+	Get(ctx context.Context, shard messages.Shard, generation uint64, ids []messages.DeviceID) ([]Snapshot, error)
+	// Scan calls fn for every snapshot of the generation until fn returns false. Data is valid only during the call.
+	Scan(ctx context.Context, shard messages.Shard, generation uint64, fn func(Snapshot) bool) error
+	// Remove deletes the snapshots of these devices; fenced like Put.
+	Remove(ctx context.Context, shard messages.Shard, epoch messages.Epoch, generation uint64, ids []messages.DeviceID) error
+	// Marker returns the shard's marker; the zero Marker when there is none.
+	Marker(ctx context.Context, shard messages.Shard) (Marker, error)
+	// PutMarker replaces old by marker in one step; fenced like Put; ErrConflict when the stored
+	// marker is not old: the store went back, or lost it.
+	PutMarker(ctx context.Context, shard messages.Shard, epoch messages.Epoch, old, marker Marker) error
+	// Drop removes every snapshot of the shard whose generation is lower; fenced like Put.
+	Drop(ctx context.Context, shard messages.Shard, epoch messages.Epoch, below uint64) error
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// Entry is one value of the registry.
+type Entry struct {
+	Key      string
+	Value    []byte
+	Revision uint64
+}
+
+// Registry keeps what people configure, by kind ("sites", "settings", …) and key. A revision is an
+// optimistic lock: Put with 0 creates, otherwise replaces that revision; ErrConflict when it is another.
+type Registry interface {
+	Get(ctx context.Context, kind, key string) (Entry, error)
+	Put(ctx context.Context, kind, key string, value []byte, revision uint64) (uint64, error)
+	Delete(ctx context.Context, kind, key string, revision uint64) error
+	List(ctx context.Context, kind string) ([]Entry, error)
+}
