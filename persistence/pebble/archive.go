@@ -1,0 +1,219 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// Archive is a persistence.Archive in a folder of this machine. All methods may be called by many
+// goroutines at once.
+type Archive struct {
+	*store
+	shards int
+
+	// locks, one for each shard, are held shared from before an append is queued until it is visible,
+	// and alone by a delete. So a delete, which reads what is there and then writes what shall stay,
+	// never loses a row that is appended in between, and no append that looked at markers before the
+	// delete comes after it.
+	locks []sync.RWMutex
+
+	markersMu sync.RWMutex
+	markers   map[deviceKey]uint64 // delete markers: highest deleted sequence; few devices have one
+}
+
+type deviceKey struct {
+	shard messages.Shard
+	id    messages.DeviceID
+}
+
+var _ persistence.Archive = (*Archive)(nil)
+
+// OpenArchive opens the archive in dir, creating it when there is none.
+func OpenArchive(dir string, o Options) (*Archive, error) {
+	o = o.withDefaults(64 << 20)
+	if o.Shards < 1 || o.Shards > 1<<16 {
+		return nil, fmt.Errorf("open archive %s: %d shards: must be 1 to 65536", dir, o.Shards)
+	}
+	s, err := openStore(dir, o, archiveMerger, o.Shards)
+	if err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	a := &Archive{store: s, shards: o.Shards, locks: make([]sync.RWMutex, o.Shards), markers: make(map[deviceKey]uint64)}
+	if err := a.loadMarkers(); err != nil {
+		return nil, errors.Join(fmt.Errorf("archive %s: read delete markers: %w", dir, err), s.Close())
+	}
+	return a, nil
+}
+
+func (a *Archive) loadMarkers() error {
+	iter, err := a.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindDelete}, UpperBound: []byte{kindDelete + 1}})
+	if err != nil {
+		return err
+	}
+	for iter.First(); iter.Valid(); iter.Next() {
+		key := iter.Key()
+		value, err := iter.ValueAndErr()
+		if err != nil {
+			return errors.Join(err, iter.Close())
+		}
+		id, rest, ok := readNames(key[3:])
+		if !ok || len(rest) != 0 || len(value) != 8 {
+			return errors.Join(fmt.Errorf("marker %x is damaged", key), iter.Close())
+		}
+		a.markers[deviceKey{messages.Shard(binary.BigEndian.Uint16(key[1:])), id}] = binary.BigEndian.Uint64(value)
+	}
+	return iter.Close()
+}
+
+// deleted returns the sequence up to which everything of the device is deleted, 0 = nothing.
+func (a *Archive) deleted(shard messages.Shard, id messages.DeviceID) uint64 {
+	a.markersMu.RLock()
+	defer a.markersMu.RUnlock()
+	if len(a.markers) == 0 {
+		return 0
+	}
+	return a.markers[deviceKey{shard, id}]
+}
+
+func (a *Archive) check(shard messages.Shard, id messages.DeviceID) error {
+	if int(shard) >= a.shards {
+		return fmt.Errorf("%w: shard %d, there are %d", persistence.ErrRefused, shard, a.shards)
+	}
+	return checkNames(id)
+}
+
+// Append makes everything in b durable; see persistence.Archive.
+func (a *Archive) Append(ctx context.Context, b *persistence.Batch) error {
+	for i := range b.Devices {
+		b.Devices[i].Err = nil
+	}
+	if err := a.enter(ctx); err != nil {
+		return failAll(b, err)
+	}
+	defer a.leave()
+	if err := a.queue.failure(); err != nil {
+		return failAll(b, err)
+	}
+	if int(b.Shard) >= a.shards {
+		return failAll(b, a.check(b.Shard, messages.DeviceID{}))
+	}
+	lock := &a.locks[b.Shard]
+	lock.RLock()
+	batch := a.db.NewBatch()
+	refused := a.encode(batch, b)
+	if batch.Empty() {
+		lock.RUnlock()
+		return errors.Join(refused, batch.Close())
+	}
+	if err := a.queue.do(ctx, batch, true, lock.RUnlock); err != nil {
+		return failAll(b, err)
+	}
+	return refused
+}
+
+// failAll gives every device that was not refused the error, and returns it.
+func failAll(b *persistence.Batch, err error) error {
+	err = fmt.Errorf("append to archive: %w", err)
+	for i := range b.Devices {
+		if b.Devices[i].Err == nil {
+			b.Devices[i].Err = err
+		}
+	}
+	return err
+}
+
+// encode puts all devices of b into the batch but those that it refuses.
+func (a *Archive) encode(batch *pebble.Batch, b *persistence.Batch) (refused error) {
+	e := encoders.Get().(*encoder)
+	defer encoders.Put(e)
+	for i := range b.Devices {
+		d := &b.Devices[i]
+		err := checkDevice(d)
+		if err == nil {
+			err = e.appendDevice(batch, b.Shard, d, a.deleted(b.Shard, d.Device))
+		}
+		if err != nil {
+			d.Err = fmt.Errorf("append %v: %w", d.Device, err)
+			refused = errors.Join(refused, d.Err)
+		}
+	}
+	return refused
+}
+
+// checkDevice refuses what the formats cannot hold.
+func checkDevice(d *persistence.DeviceRows) error {
+	if err := checkNames(d.Device); err != nil {
+		return err
+	}
+	for i := range d.Rows {
+		if r := &d.Rows[i]; len(r.Values) > maxChannels || len(r.Quality) > maxChannels {
+			return fmt.Errorf("%w: %d values, %d qualities at %d: at most %d", persistence.ErrRefused, len(r.Values), len(r.Quality), r.Time, maxChannels)
+		}
+	}
+	for i := range d.Rollups {
+		if r := &d.Rollups[i]; len(r.Channels) > maxChannels {
+			return fmt.Errorf("%w: rollup of %d channels: at most %d", persistence.ErrRefused, len(r.Channels), maxChannels)
+		}
+	}
+	return nil
+}
+
+// appendDevice puts what one device brings into the batch, but for what is deleted already.
+func (e *encoder) appendDevice(batch *pebble.Batch, shard messages.Shard, d *persistence.DeviceRows, deleted uint64) error {
+	if len(d.Rows) > 0 {
+		b := &e.block
+		b.reset()
+		for i := range d.Rows {
+			if d.Rows[i].Sequence > deleted {
+				b.add(&d.Rows[i])
+			}
+		}
+		b.normalize()
+		e.key = appendDevice(e.key[:0], kindChunk, shard, d.Device)
+		prefix := len(e.key)
+		for from := 0; from < b.rows(); {
+			number, to := sliceOf(b.times[from]), from+1
+			for to < b.rows() && sliceOf(b.times[to]) == number {
+				to++
+			}
+			e.key = appendInt(e.key[:prefix], number)
+			e.value = e.appendFrames(e.value[:0], from, to)
+			if err := batch.Merge(e.key, e.value, nil); err != nil {
+				return err
+			}
+			from = to
+		}
+		b.reset() // notes and quality belong to the caller
+	}
+	for i := range d.Rollups {
+		r := &d.Rollups[i]
+		if r.Sequence <= deleted {
+			continue
+		}
+		e.key = appendInt(appendInt(appendDevice(e.key[:0], kindRollup, shard, d.Device), int64(r.Step)), r.Start)
+		e.value = e.appendRollup(e.value[:0], r)
+		if err := batch.Merge(e.key, e.value, nil); err != nil {
+			return err
+		}
+	}
+	for i := range d.Records {
+		r := &d.Records[i]
+		if r.Sequence <= deleted {
+			continue
+		}
+		e.key = binary.BigEndian.AppendUint64(appendDevice(e.key[:0], kindRecord, shard, d.Device), r.Sequence)
+		e.value = append(binary.BigEndian.AppendUint64(e.value[:0], uint64(r.WriteTime)), r.Payload...)
+		if err := batch.Set(e.key, e.value, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

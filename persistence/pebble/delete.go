@@ -1,0 +1,113 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// Delete removes what the device has up to the sequence, now and for ever: in one atomic batch it
+// sets the marker, which hides and refuses what a replay writes later, deletes all chunks and rollups,
+// and writes those again that hold something above the sequence. A chunk that cannot be read is
+// deleted with the rest, and the log says so. The time it takes is that of reading the device once.
+func (a *Archive) Delete(ctx context.Context, shard messages.Shard, id messages.DeviceID, sequence uint64, _ int64) error {
+	if err := a.enter(ctx); err != nil {
+		return fmt.Errorf("delete %v: %w", id, err)
+	}
+	defer a.leave()
+	if err := a.check(shard, id); err != nil {
+		return err
+	}
+	if err := a.delete(ctx, shard, id, sequence); err != nil {
+		return fmt.Errorf("delete %v: %w", id, err)
+	}
+	return nil
+}
+
+func (a *Archive) delete(ctx context.Context, shard messages.Shard, id messages.DeviceID, sequence uint64) error {
+	lock := &a.locks[shard]
+	lock.Lock()
+	defer lock.Unlock()
+	if a.deleted(shard, id) >= sequence {
+		return nil // nothing up to there came in since
+	}
+	batch := a.db.NewBatch()
+	if err := a.fillDelete(ctx, batch, shard, id, sequence); err != nil {
+		batch.Close() // it was never applied: nothing to be told
+		return err
+	}
+	// The lock must be held until the batch is visible, whatever becomes of ctx: what an append adds
+	// before that would be deleted with the rest.
+	visible := make(chan struct{})
+	err := a.queue.do(ctx, batch, true, func() { close(visible) })
+	<-visible
+	if err != nil {
+		return err
+	}
+	a.markersMu.Lock()
+	a.markers[deviceKey{shard, id}] = sequence
+	a.markersMu.Unlock()
+	return nil
+}
+
+func (a *Archive) fillDelete(ctx context.Context, batch *pebble.Batch, shard messages.Shard, id messages.DeviceID, sequence uint64) error {
+	marker := appendDevice(nil, kindDelete, shard, id)
+	if err := batch.Merge(marker, binary.BigEndian.AppendUint64(nil, sequence), nil); err != nil {
+		return err
+	}
+	records := appendDevice(nil, kindRecord, shard, id)
+	behind := append(binary.BigEndian.AppendUint64(append([]byte(nil), records...), sequence), 0)
+	if err := batch.DeleteRange(records, behind, nil); err != nil {
+		return err
+	}
+	if err := a.rewrite(ctx, batch, appendDevice(nil, kindChunk, shard, id), func(e *encoder, value []byte) ([]byte, error) {
+		return e.chunkAbove(value, sequence)
+	}); err != nil {
+		return err
+	}
+	return a.rewrite(ctx, batch, appendDevice(nil, kindRollup, shard, id), func(_ *encoder, value []byte) ([]byte, error) {
+		var r persistence.RollupRow
+		if err := decodeRollup(value, &r); err != nil || r.Sequence <= sequence {
+			return nil, err
+		}
+		return value, nil
+	})
+}
+
+// rewrite deletes all keys with the prefix and sets those again of which stays leaves something.
+func (a *Archive) rewrite(ctx context.Context, batch *pebble.Batch, prefix []byte, stays func(*encoder, []byte) ([]byte, error)) error {
+	if err := batch.DeleteRange(prefix, after(prefix), nil); err != nil {
+		return err
+	}
+	e := encoders.Get().(*encoder)
+	defer func() { e.block.reset(); encoders.Put(e) }()
+	return a.walk(ctx, prefix, after(prefix), false, func(key, value []byte) (bool, error) {
+		left, err := stays(e, value)
+		if err != nil {
+			a.log.Error("what cannot be read is deleted with its device", "key", describeKey(key), "error", err)
+			return true, nil
+		}
+		if len(left) == 0 {
+			return true, nil
+		}
+		return true, batch.Set(key, left, nil)
+	})
+}
+
+// chunkAbove returns the value's rows above the sequence as a value, empty when there are none.
+func (e *encoder) chunkAbove(value []byte, sequence uint64) ([]byte, error) {
+	b := &e.block
+	b.reset()
+	if err := b.decodeValue(value); err != nil {
+		return nil, err
+	}
+	b.normalize()
+	b.dropUpTo(sequence)
+	e.value = e.appendFrames(e.value[:0], 0, b.rows())
+	return e.value, nil
+}

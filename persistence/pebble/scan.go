@@ -1,0 +1,222 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+var blocks = sync.Pool{New: func() any { return new(block) }}
+
+// walk calls fn for each key in [lower, upper), backwards if so asked, until fn returns false or an
+// error. It looks at the context before each.
+func (s *store) walk(ctx context.Context, lower, upper []byte, backwards bool, fn func(key, value []byte) (bool, error)) (err error) {
+	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, iter.Close()) }()
+	start, next := iter.First, iter.Next
+	if backwards {
+		start, next = iter.Last, iter.Prev
+	}
+	for valid := start(); valid; valid = next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		value, err := iter.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("%s: %w", describeKey(iter.Key()), err)
+		}
+		if more, err := fn(iter.Key(), value); err != nil {
+			return fmt.Errorf("%s: %w", describeKey(iter.Key()), err)
+		} else if !more {
+			return nil
+		}
+	}
+	return nil // iter.Close returns what made the iterator invalid
+}
+
+// Scan calls fn for each row of the device in the range; see persistence.Archive.
+func (a *Archive) Scan(ctx context.Context, shard messages.Shard, id messages.DeviceID, r persistence.Range, fn func(*persistence.Row) bool) error {
+	if err := a.enter(ctx); err != nil {
+		return fmt.Errorf("scan archive: %w", err)
+	}
+	defer a.leave()
+	if err := a.check(shard, id); err != nil {
+		return err
+	}
+	prefix := appendDevice(nil, kindChunk, shard, id)
+	low, high := min(r.From, r.To), max(r.From, r.To)
+	lower, upper := appendInt(slices.Clone(prefix), sliceOf(low)), appendInt(slices.Clone(prefix), sliceOf(high)+1)
+	s := scan{low: low, high: high, backwards: r.From > r.To, limit: r.Limit, floor: a.deleted(shard, id), ceiling: ceiling(r), fn: fn}
+	b := blocks.Get().(*block)
+	defer func() { b.reset(); blocks.Put(b) }()
+	err := a.walk(ctx, lower, upper, s.backwards, func(_, value []byte) (bool, error) {
+		b.reset()
+		if err := b.decodeValue(value); err != nil {
+			return false, err
+		}
+		b.normalize()
+		return s.rows(b), nil
+	})
+	if err != nil {
+		return fmt.Errorf("scan archive: %w", err)
+	}
+	return nil
+}
+
+func ceiling(r persistence.Range) uint64 {
+	if r.MaxSequence == 0 {
+		return math.MaxUint64
+	}
+	return r.MaxSequence
+}
+
+// scan hands the rows of one chunk after the other on.
+type scan struct {
+	low, high      int64
+	backwards      bool
+	limit, given   int
+	floor, ceiling uint64 // rows with floor < sequence <= ceiling are given
+	fn             func(*persistence.Row) bool
+	row            persistence.Row
+}
+
+// rows hands on those rows of b that belong to the scan; false when it is at its end.
+func (s *scan) rows(b *block) bool {
+	from := sort.Search(b.rows(), func(i int) bool { return b.times[i] >= s.low })
+	to := sort.Search(b.rows(), func(i int) bool { return b.times[i] > s.high })
+	for n := range to - from {
+		i := from + n
+		if s.backwards {
+			i = to - 1 - n
+		}
+		if sequence := b.sequences[i]; sequence <= s.floor || sequence > s.ceiling {
+			continue
+		}
+		b.row(i, &s.row)
+		if !s.fn(&s.row) {
+			return false
+		}
+		if s.given++; s.given == s.limit {
+			return false
+		}
+	}
+	return true
+}
+
+// Rollups is Scan for rollups; see persistence.Archive.
+func (a *Archive) Rollups(ctx context.Context, shard messages.Shard, id messages.DeviceID, step messages.Step, r persistence.Range, fn func(*persistence.RollupRow) bool) error {
+	if err := a.enter(ctx); err != nil {
+		return fmt.Errorf("scan rollups: %w", err)
+	}
+	defer a.leave()
+	if err := a.check(shard, id); err != nil {
+		return err
+	}
+	prefix := appendInt(appendDevice(nil, kindRollup, shard, id), int64(step))
+	lower := appendInt(slices.Clone(prefix), min(r.From, r.To))
+	upper := append(appendInt(slices.Clone(prefix), max(r.From, r.To)), 0)
+	floor, ceiling, given := a.deleted(shard, id), ceiling(r), 0
+	var row persistence.RollupRow
+	err := a.walk(ctx, lower, upper, r.From > r.To, func(key, value []byte) (bool, error) {
+		if err := decodeRollup(value, &row); err != nil {
+			return false, err
+		}
+		if row.Sequence <= floor || row.Sequence > ceiling {
+			return true, nil
+		}
+		row.Step, row.Start = step, readInt(key[len(prefix):])
+		given++
+		return fn(&row) && given != r.Limit, nil
+	})
+	if err != nil {
+		return fmt.Errorf("scan rollups: %w", err)
+	}
+	return nil
+}
+
+// Records returns a device's or a site's records, oldest first.
+func (a *Archive) Records(ctx context.Context, shard messages.Shard, id messages.DeviceID) ([]persistence.Record, error) {
+	if err := a.enter(ctx); err != nil {
+		return nil, fmt.Errorf("read records: %w", err)
+	}
+	defer a.leave()
+	if err := a.check(shard, id); err != nil {
+		return nil, err
+	}
+	prefix, floor := appendDevice(nil, kindRecord, shard, id), a.deleted(shard, id)
+	var records []persistence.Record
+	err := a.walk(ctx, prefix, after(prefix), false, func(key, value []byte) (bool, error) {
+		if len(key) != len(prefix)+8 || len(value) < 8 {
+			return false, errors.New("corrupt record")
+		}
+		sequence := binary.BigEndian.Uint64(key[len(prefix):])
+		if sequence > floor {
+			records = append(records, persistence.Record{Sequence: sequence, WriteTime: int64(binary.BigEndian.Uint64(value)), Payload: slices.Clone(value[8:])})
+		}
+		return true, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read records: %w", err)
+	}
+	return records, nil
+}
+
+// Devices calls fn for each name of the shard that has records, in order. It seeks from name to name.
+func (a *Archive) Devices(ctx context.Context, shard messages.Shard, fn func(messages.DeviceID) bool) error {
+	if err := a.enter(ctx); err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	defer a.leave()
+	if int(shard) >= a.shards {
+		return fmt.Errorf("list devices: %w: shard %d, there are %d", persistence.ErrRefused, shard, a.shards)
+	}
+	prefix := binary.BigEndian.AppendUint16([]byte{kindRecord}, uint16(shard))
+	iter, err := a.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	err = a.devices(ctx, iter, shard, fn)
+	if err = errors.Join(err, iter.Close()); err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	return nil
+}
+
+func (a *Archive) devices(ctx context.Context, iter *pebble.Iterator, shard messages.Shard, fn func(messages.DeviceID) bool) error {
+	var seek []byte
+	for valid := iter.First(); valid; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		key := iter.Key()
+		id, rest, ok := readNames(key[3:])
+		if !ok || len(rest) != 8 {
+			return fmt.Errorf("%s: corrupt record", describeKey(key))
+		}
+		if floor := a.deleted(shard, id); binary.BigEndian.Uint64(rest) <= floor {
+			// Records up to the marker are gone, or about to be: look for one behind it.
+			seek = binary.BigEndian.AppendUint64(append(seek[:0], key[:len(key)-8]...), floor)
+			valid = iter.SeekGE(append(seek, 0))
+			continue
+		}
+		if !fn(id) {
+			return nil
+		}
+		seek = append(append(seek[:0], key[:len(key)-8]...), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+		valid = iter.SeekGE(seek)
+	}
+	return nil
+}
