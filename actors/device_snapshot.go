@@ -1,15 +1,383 @@
 package actors
 
-import "github.com/wellhead/wellhead/messages"
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// A snapshot is: version, the part that PeekSnapshot reads, the rest, CRC-32C of all before.
+// Numbers are varints, times and sequences differences of differences.
+const snapshotVersion = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// What a device has, as bits.
+const (
+	hasSeen = 1 << iota
+	hasNewest
+	hasAssigned
+	hasFloor
+	hasDropped
+	hasOwn
+)
+
+const (
+	bucketHeld = 1 << iota
+	bucketWhole
+)
+
+const (
+	windowNotes = 1 << iota
+	windowFlags
+	windowQuality
+)
 
 // AppendSnapshot appends the device's state: versioned, compact, with a checksum. Equal states give equal bytes.
-func (d *Device) AppendSnapshot(dst []byte) []byte { panic("not yet") }
+func (d *Device) AppendSnapshot(dst []byte) []byte {
+	begin := len(dst)
+	dst = d.appendHead(append(dst, snapshotVersion))
+	dst = binary.AppendVarint(dst, d.writeTime)
+	dst = binary.AppendUvarint(dst, d.deletedAt)
+	var has byte
+	for _, h := range []struct {
+		bit byte
+		is  bool
+	}{{hasSeen, d.seen}, {hasNewest, d.newest != never}, {hasAssigned, d.lastAssigned != never},
+		{hasFloor, d.floor != never}, {hasDropped, d.dropped != never}, {hasOwn, d.own != nil}} {
+		if h.is {
+			has |= h.bit
+		}
+	}
+	dst = append(dst, has)
+	for i, v := range []int64{d.firstSeen, d.newest, d.lastAssigned, d.floor, d.dropped} {
+		if has&(1<<i) != 0 {
+			dst = binary.AppendVarint(dst, v)
+		}
+	}
+	dst = appendSettings(dst, d.effective)
+	if d.own != nil {
+		dst = appendSettings(dst, d.own)
+	}
+	dst = d.window.appendTo(dst)
+	for _, b := range []*bucket{&d.hour, &d.minute, &d.previous} {
+		dst = b.appendTo(dst)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(d.later)))
+	for _, sequence := range slices.Sorted(maps.Keys(d.later)) {
+		dst = binary.AppendUvarint(dst, sequence)
+		dst = binary.AppendVarint(dst, d.later[sequence])
+	}
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[begin:], castagnoli))
+}
 
-// DecodeSnapshot reads what AppendSnapshot wrote; the settings in force come with it (see
-// SetSettings). Errors wrap messages.ErrInvalid; the data is not kept.
-func DecodeSnapshot(data []byte) (*Device, error) { panic("not yet") }
+// appendHead writes what PeekSnapshot reads.
+func (d *Device) appendHead(dst []byte) []byte {
+	row := d.Row()
+	dst = appendString(appendString(dst, d.id.Site), d.id.Device)
+	dst = binary.AppendUvarint(dst, d.sequence)
+	dst = append(dst, byte(d.status))
+	dst = binary.AppendVarint(dst, row.LastSeen)
+	dst = binary.AppendVarint(dst, d.Due())
+	dst = binary.AppendVarint(dst, row.Newest)
+	c := d.counts
+	for _, n := range []uint64{c.Received, c.InOrder, c.Late, c.Stale, c.Duplicate, c.Refused, uint64(len(row.Values))} {
+		dst = binary.AppendUvarint(dst, n)
+	}
+	return appendColumn(dst, row.Values)
+}
+
+func (r *snapshotReader) head() (row messages.DeviceRow, sequence uint64, s status, due int64) {
+	row.Device = messages.DeviceID{Site: r.string(), Device: r.string()}
+	sequence = r.uvarint()
+	if s = status(r.byte()); s > offline {
+		r.fail("status")
+		s = unknown
+	}
+	row.Status = statusNames[s]
+	row.LastSeen, due, row.Newest = r.varint(), r.varint(), r.varint()
+	c := &row.Counts
+	for _, n := range []*uint64{&c.Received, &c.InOrder, &c.Late, &c.Stale, &c.Duplicate, &c.Refused} {
+		*n = r.uvarint()
+	}
+	if n := r.number(messages.MaxChannels); n > 0 {
+		row.Values = make([]float64, n)
+	}
+	r.column(row.Values)
+	return row, sequence, s, due
+}
+
+// openSnapshot checks version and checksum.
+func openSnapshot(data []byte) *snapshotReader {
+	r := &snapshotReader{}
+	switch n := len(data) - 4; {
+	case n < 1:
+		r.fail("length")
+	case crc32.Checksum(data[:n], castagnoli) != binary.LittleEndian.Uint32(data[n:]):
+		r.fail("checksum")
+	case data[0] != snapshotVersion:
+		r.err = fmt.Errorf("device snapshot of version %d, known is %d: %w", data[0], snapshotVersion, messages.ErrInvalid)
+	default:
+		r.data = data[1:n]
+	}
+	return r
+}
 
 // PeekSnapshot reads only what the shard's column table needs: the line, the stream sequence and the due time (Due).
 func PeekSnapshot(data []byte) (row messages.DeviceRow, sequence uint64, due int64, err error) {
-	panic("not yet")
+	r := openSnapshot(data)
+	row, sequence, _, due = r.head()
+	if r.err != nil {
+		return messages.DeviceRow{}, 0, 0, r.err
+	}
+	return row, sequence, due, nil
+}
+
+// DecodeSnapshot reads what AppendSnapshot wrote; the settings in force come with it (see
+// SetSettings). Errors wrap messages.ErrInvalid; the data is not kept.
+func DecodeSnapshot(data []byte) (*Device, error) {
+	r := openSnapshot(data)
+	row, sequence, s, _ := r.head()
+	d := NewDevice(row.Device, nil)
+	d.sequence, d.status, d.lastSeen, d.counts = sequence, s, row.LastSeen, row.Counts
+	d.writeTime, d.deletedAt = r.varint(), r.uvarint()
+	has := r.byte()
+	d.seen = has&hasSeen != 0
+	for i, v := range []*int64{&d.firstSeen, &d.newest, &d.lastAssigned, &d.floor, &d.dropped} {
+		if has&(1<<i) != 0 {
+			*v = r.varint()
+		}
+	}
+	d.effective = r.settings()
+	if has&hasOwn != 0 {
+		d.own = r.settings()
+	}
+	d.window.readFrom(r)
+	d.hour.readFrom(r, messages.Hour)
+	d.minute.readFrom(r, messages.Minute)
+	d.previous.readFrom(r, messages.Minute)
+	if n := r.number(uint64(len(r.data))); n > 0 {
+		d.later = make(map[uint64]int64)
+		for range n {
+			sequence := r.uvarint()
+			d.later[sequence] = r.varint()
+		}
+	}
+	if r.err == nil && len(r.data) != 0 {
+		r.fail("end")
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return d, nil
+}
+
+func appendString(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+func appendSettings(dst []byte, s *messages.Settings) []byte {
+	for _, v := range []int64{int64(s.WindowCount), s.WindowAge, s.ExpectedInterval, s.OfflineAfter} {
+		dst = binary.AppendVarint(dst, v)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(s.Channels)))
+	for _, c := range s.Channels {
+		dst = appendString(appendString(dst, c.Name), c.Unit)
+	}
+	return dst
+}
+
+func (r *snapshotReader) settings() *messages.Settings {
+	s := &messages.Settings{WindowCount: int(r.varint()), WindowAge: r.varint(), ExpectedInterval: r.varint(), OfflineAfter: r.varint()}
+	if n := r.number(uint64(len(r.data))); n > 0 {
+		s.Channels = make([]messages.Channel, n)
+		for i := range s.Channels {
+			s.Channels[i] = messages.Channel{Name: r.string(), Unit: r.string()}
+		}
+	}
+	return s
+}
+
+func (w *window) appendTo(dst []byte) []byte {
+	n, channels := int(w.count), int(w.channels)
+	dst = binary.AppendUvarint(dst, uint64(n))
+	if n == 0 {
+		return dst
+	}
+	dst = binary.AppendUvarint(dst, uint64(channels))
+	for _, field := range []int{slotTime, slotSequence} {
+		var last, step uint64
+		for i := range n {
+			v := w.slot(i)[field]
+			dst = binary.AppendVarint(dst, int64(v-last-step))
+			if i > 0 {
+				step = v - last
+			}
+			last = v
+		}
+	}
+	column := make([]float64, n)
+	for c := range channels {
+		for i := range column {
+			column[i] = w.value(i, c)
+		}
+		dst = appendColumn(dst, column)
+	}
+	return w.appendExtras(dst)
+}
+
+// appendExtras writes one byte that says which there are, and each kind for all readings.
+func (w *window) appendExtras(dst []byte) []byte {
+	head := len(dst)
+	dst = append(dst, 0)
+	x, n, channels := w.extras, int(w.count), int(w.channels)
+	if x == nil {
+		return dst
+	}
+	for i := range n {
+		p := w.place(i)
+		if x.notes[p] != "" {
+			dst[head] |= windowNotes
+		}
+		if x.flags[p] != 0 {
+			dst[head] |= windowFlags
+		}
+		if x.quality != nil && slices.ContainsFunc(x.quality[p*channels:(p+1)*channels], func(q uint8) bool { return q != 0 }) {
+			dst[head] |= windowQuality
+		}
+	}
+	has := dst[head]
+	for i := range n {
+		p := w.place(i)
+		if has&windowNotes != 0 {
+			dst = appendString(dst, x.notes[p])
+		}
+		if has&windowFlags != 0 {
+			dst = append(dst, x.flags[p])
+		}
+		if has&windowQuality != 0 {
+			dst = append(dst, x.quality[p*channels:(p+1)*channels]...)
+		}
+	}
+	return dst
+}
+
+func (w *window) readFrom(r *snapshotReader) {
+	n := r.number(min(maxWindowCount, uint64(len(r.data)/slotValues)))
+	if n == 0 {
+		return
+	}
+	w.channels, w.count = int32(r.number(messages.MaxChannels)), int32(n)
+	if r.err != nil {
+		w.count = 0
+		return
+	}
+	w.slots = make([]uint64, n*w.stride())
+	for _, field := range []int{slotTime, slotSequence} {
+		var last, step uint64
+		for i := range n {
+			v := last + step + uint64(r.varint())
+			if i > 0 {
+				step = v - last
+			}
+			if field == slotTime && i > 0 && int64(v) <= int64(last) {
+				r.fail("order of times")
+			}
+			w.slot(i)[field], last = v, v
+		}
+	}
+	column := make([]float64, n)
+	for c := range int(w.channels) {
+		r.column(column)
+		for i, v := range column {
+			b := omittedBits
+			if v == v {
+				b = math.Float64bits(v)
+			}
+			w.slot(i)[slotValues+c] = b
+		}
+	}
+	w.readExtras(r)
+}
+
+func (w *window) readExtras(r *snapshotReader) {
+	has := r.byte()
+	if has == 0 {
+		return
+	}
+	n, channels := int(w.count), int(w.channels)
+	x := &extras{notes: make([]string, n), flags: make([]uint8, n)}
+	w.extras = x
+	if has&windowQuality != 0 {
+		x.quality = make([]uint8, n*channels)
+	}
+	for i := range n {
+		if has&windowNotes != 0 {
+			x.notes[i] = r.string()
+		}
+		if has&windowFlags != 0 {
+			x.flags[i] = r.byte()
+		}
+		if has&windowQuality != 0 {
+			copy(x.quality[i*channels:(i+1)*channels], r.bytes(uint64(channels)))
+		}
+	}
+}
+
+func (b *bucket) appendTo(dst []byte) []byte {
+	switch {
+	case !b.held:
+		return append(dst, 0)
+	case !b.whole:
+		return binary.AppendVarint(append(dst, bucketHeld), b.start)
+	}
+	dst = binary.AppendVarint(append(dst, bucketHeld|bucketWhole), b.start)
+	dst = binary.AppendUvarint(dst, uint64(b.count))
+	n := len(b.channels)
+	for n > 0 && b.channels[n-1].count == 0 {
+		n--
+	}
+	dst = binary.AppendUvarint(dst, uint64(n))
+	for i := range n {
+		c := &b.channels[i]
+		dst = binary.AppendUvarint(dst, uint64(c.count))
+		if c.count > 0 {
+			dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(c.firstAt)), uint64(c.lastAt))
+			dst = appendColumn(dst, []float64{c.min, c.max, c.first, c.last})
+			dst = b.appendSum(dst, i)
+		}
+	}
+	return dst
+}
+
+func (b *bucket) readFrom(r *snapshotReader, step messages.Step) {
+	has := r.byte()
+	if has&bucketHeld == 0 {
+		return
+	}
+	b.held, b.whole, b.start = true, has&bucketWhole != 0, r.varint()
+	if !b.whole {
+		return
+	}
+	const most = 1<<32 - 1
+	b.count = uint32(r.number(most))
+	if n := r.number(messages.MaxChannels); n > 0 {
+		b.channels = make([]channelRollup, n)
+	}
+	var four [4]float64
+	for i := range b.channels {
+		c := &b.channels[i]
+		if c.count = uint32(r.number(most)); c.count == 0 {
+			continue
+		}
+		c.firstAt, c.lastAt = uint32(r.number(uint64(step-1))), uint32(r.number(uint64(step-1)))
+		r.column(four[:])
+		c.min, c.max, c.first, c.last = four[0], four[1], four[2], four[3]
+		b.readSum(r, i)
+	}
 }

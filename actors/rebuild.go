@@ -1,6 +1,9 @@
 package actors
 
 import (
+	"encoding/json"
+	"fmt"
+
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 )
@@ -21,27 +24,128 @@ const (
 	RecordRules = "rules"
 )
 
+// deviceRecordVersion stands in every payload; a higher one is refused.
+const deviceRecordVersion = 1
+
+type versionedRecord struct {
+	Version int `json:"v"`
+	DeviceRecord
+}
+
 // EncodeDeviceRecord returns the payload for the archive.
-func EncodeDeviceRecord(r DeviceRecord) []byte { panic("not yet") }
+func EncodeDeviceRecord(r DeviceRecord) []byte {
+	data, err := json.Marshal(versionedRecord{deviceRecordVersion, r})
+	if err != nil {
+		panic(fmt.Sprintf("a device record cannot be written as json: %v", err)) // it has plain fields only
+	}
+	return data
+}
 
 // DecodeDeviceRecord reads a payload of EncodeDeviceRecord.
-func DecodeDeviceRecord(payload []byte) (DeviceRecord, error) { panic("not yet") }
+func DecodeDeviceRecord(payload []byte) (DeviceRecord, error) {
+	var r versionedRecord
+	if err := json.Unmarshal(payload, &r); err != nil {
+		return DeviceRecord{}, fmt.Errorf("device record: %w: %w", messages.ErrInvalid, err)
+	}
+	if r.Version < 1 || r.Version > deviceRecordVersion {
+		return DeviceRecord{}, fmt.Errorf("device record of version %d, known is %d: %w", r.Version, deviceRecordVersion, messages.ErrInvalid)
+	}
+	return r.DeviceRecord, nil
+}
 
 // Record returns the rules in force (own settings and floor) as a record to store.
-func (d *Device) Record() DeviceRecord { panic("not yet") }
+func (d *Device) Record() DeviceRecord {
+	r := DeviceRecord{Kind: RecordRules, Own: d.own}
+	if d.floor != never {
+		floor := d.floor
+		r.Floor = &floor
+	}
+	return r
+}
 
-// Rebuild makes a device's state as of a stream sequence from the archive.
-type Rebuild struct{}
+// Rebuild makes a device's state as of a stream sequence from the archive. Rows that were replaced
+// after that sequence are not there any more; the replay of the stream brings their successors, and
+// window and rollups are the same again after it.
+type Rebuild struct {
+	d       *Device
+	most    int
+	minutes bool
+	enough  bool
+}
 
-// NewRebuild begins with the device's records; those above asOf are skipped. The settings are those
-// of fleet and site.
+// NewRebuild begins with the device's records. Rules above asOf are not put in force, but a command
+// of that sequence will set the same floor again. The settings are those of fleet and site.
 func NewRebuild(id messages.DeviceID, records []persistence.Record, asOf uint64, base *messages.Settings) (*Rebuild, error) {
-	panic("not yet")
+	d := NewDevice(id, base)
+	d.sequence = asOf
+	var rules uint64
+	for _, record := range records {
+		r, err := DecodeDeviceRecord(record.Payload)
+		if err != nil {
+			return nil, fmt.Errorf("rebuild %v from its record of sequence %d: %w", id, record.Sequence, err)
+		}
+		switch {
+		case record.Sequence > asOf:
+			if r.Floor != nil {
+				if d.later == nil {
+					d.later = make(map[uint64]int64)
+				}
+				d.later[record.Sequence] = *r.Floor
+			}
+		case r.Kind == RecordSeen:
+			if !d.seen {
+				d.seen, d.firstSeen = true, r.FirstSeen
+			}
+		case r.Kind == RecordRules && record.Sequence >= rules:
+			rules = record.Sequence
+			d.own, d.floor = r.Own, never
+			if r.Floor != nil {
+				d.floor = *r.Floor
+			}
+		}
+	}
+	if d.own != nil {
+		merged := d.own.Over(*base)
+		d.effective = &merged
+	}
+	return &Rebuild{d: d, most: windowCount(d.effective), minutes: minutesOn(d.effective)}, nil
 }
 
 // Add takes the next row, newest first; rows above asOf are skipped. It returns false when no further
 // row is needed. The row is copied.
-func (r *Rebuild) Add(row *persistence.Row) bool { panic("not yet") }
+func (r *Rebuild) Add(row *persistence.Row) bool {
+	d := r.d
+	if r.enough || row.Sequence > d.sequence {
+		return !r.enough
+	}
+	t := row.Time
+	if d.newest == never {
+		d.newest = t
+		d.hour.begin(messages.Hour.Start(t))
+		if r.minutes {
+			d.minute.begin(messages.Minute.Start(t))
+		}
+	}
+	if row.Flags&persistence.FlagAssigned != 0 {
+		d.lastAssigned = max(d.lastAssigned, t)
+	}
+	inHour := d.hour.holds(messages.Hour, t)
+	if inHour {
+		d.hour.add(t, row.Values)
+	}
+	if d.minute.holds(messages.Minute, t) {
+		d.minute.add(t, row.Values)
+	}
+	if t <= d.floor || d.tooOld(t) || int(d.window.count) >= r.most {
+		d.drop(t)
+	} else {
+		reading := messages.Reading{Time: t, Values: row.Values, Quality: row.Quality, Note: row.Note}
+		d.window.reserve(len(row.Values), r.most)
+		d.window.insert(0, &reading, row.Sequence, row.Flags)
+	}
+	r.enough = !inHour && d.dropped != never
+	return !r.enough
+}
 
 // Finish returns the device. Its counts are zero and its status unknown until it sends.
-func (r *Rebuild) Finish() *Device { panic("not yet") }
+func (r *Rebuild) Finish() *Device { return r.d }

@@ -1,0 +1,273 @@
+package actors
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/big"
+	"math/bits"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// A column of values is written in one of two ways, whichever fits: as whole numbers of a power of
+// ten, when every value is exactly such a decimal (what meters send), each as the difference to the
+// one before; or as the bytes in which a value's bits differ from those of the one before.
+const (
+	columnScale   = 0x1f // the power of ten, or columnBits, or columnEmpty
+	columnBits    = 0x1f
+	columnEmpty   = 0x1e // all omitted
+	columnOmitted = 0x80 // a bitmap of the values that are there follows
+
+	largestScale = 9
+)
+
+var powersOfTen = [largestScale + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
+
+// decimal returns v as a whole number of 10^-scale, if it is exactly that.
+func decimal(v float64, scale int) (int64, bool) {
+	m := math.Round(v * powersOfTen[scale])
+	if !(math.Abs(m) < 1<<53) || !same(float64(int64(m))/powersOfTen[scale], v) {
+		return 0, false
+	}
+	return int64(m), true
+}
+
+// scaleOf returns the power of ten that makes all values whole, or columnBits.
+func scaleOf(values []float64) int {
+	scale := 0
+	for _, v := range values {
+		for v == v {
+			if _, ok := decimal(v, scale); ok {
+				break
+			}
+			if scale++; scale > largestScale {
+				return columnBits
+			}
+		}
+	}
+	for _, v := range values { // a larger power may be too much for those before
+		if _, ok := decimal(v, scale); v == v && !ok {
+			return columnBits
+		}
+	}
+	return scale
+}
+
+func appendColumn(dst []byte, values []float64) []byte {
+	there := 0
+	for _, v := range values {
+		if v == v {
+			there++
+		}
+	}
+	if there == 0 {
+		return append(dst, columnEmpty)
+	}
+	scale := scaleOf(values)
+	head := len(dst)
+	dst = append(dst, byte(scale))
+	if there < len(values) {
+		dst[head] |= columnOmitted
+		at := len(dst)
+		dst = append(dst, make([]byte, (len(values)+7)/8)...)
+		for i, v := range values {
+			if v == v {
+				dst[at+i/8] |= 1 << (i % 8)
+			}
+		}
+	}
+	var last int64
+	var lastBits uint64
+	for _, v := range values {
+		switch {
+		case v != v:
+		case scale == columnBits:
+			dst = appendDifference(dst, math.Float64bits(v)^lastBits)
+			lastBits = math.Float64bits(v)
+		default:
+			m, _ := decimal(v, scale)
+			dst = binary.AppendVarint(dst, m-last)
+			last = m
+		}
+	}
+	return dst
+}
+
+// appendDifference writes the bytes between the first and the last that are not zero: their number
+// and how many zero bytes follow, then the bytes.
+func appendDifference(dst []byte, x uint64) []byte {
+	if x == 0 {
+		return append(dst, 0)
+	}
+	zeros := bits.TrailingZeros64(x) / 8
+	x >>= 8 * zeros
+	n := (bits.Len64(x) + 7) / 8
+	dst = append(dst, byte(zeros<<4|n))
+	for range n {
+		dst = append(dst, byte(x))
+		x >>= 8
+	}
+	return dst
+}
+
+// snapshotReader reads what the append functions wrote. After the first error it gives zeros.
+type snapshotReader struct {
+	data []byte
+	err  error
+}
+
+func (r *snapshotReader) fail(what string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("device snapshot: bad %s: %w", what, messages.ErrInvalid)
+	}
+	r.data = nil
+}
+
+func (r *snapshotReader) bytes(n uint64) []byte {
+	if n > uint64(len(r.data)) {
+		r.fail("length")
+		return nil
+	}
+	b := r.data[:n]
+	r.data = r.data[n:]
+	return b
+}
+
+func (r *snapshotReader) byte() byte {
+	if len(r.data) == 0 {
+		r.fail("length")
+		return 0
+	}
+	b := r.data[0]
+	r.data = r.data[1:]
+	return b
+}
+
+func (r *snapshotReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.data)
+	if n <= 0 {
+		r.fail("number")
+		return 0
+	}
+	r.data = r.data[n:]
+	return v
+}
+
+func (r *snapshotReader) varint() int64 {
+	v, n := binary.Varint(r.data)
+	if n <= 0 {
+		r.fail("number")
+		return 0
+	}
+	r.data = r.data[n:]
+	return v
+}
+
+// number reads a uvarint of at most most.
+func (r *snapshotReader) number(most uint64) int {
+	v := r.uvarint()
+	if v > most {
+		r.fail("count")
+		return 0
+	}
+	return int(v)
+}
+
+func (r *snapshotReader) string() string { return string(r.bytes(r.uvarint())) }
+
+// column reads a column of as many values as dst has.
+func (r *snapshotReader) column(dst []float64) {
+	head := r.byte()
+	scale := int(head & columnScale)
+	if scale > largestScale && scale != columnBits && scale != columnEmpty {
+		r.fail("column")
+		return
+	}
+	var there []byte
+	if head&columnOmitted != 0 {
+		there = r.bytes(uint64(len(dst)+7) / 8)
+	}
+	var last int64
+	var lastBits uint64
+	for i := range dst {
+		switch {
+		case r.err != nil:
+			return
+		case scale == columnEmpty || there != nil && there[i/8]&(1<<(i%8)) == 0:
+			dst[i] = messages.Omitted()
+		case scale == columnBits:
+			lastBits ^= r.difference()
+			dst[i] = math.Float64frombits(lastBits)
+		default:
+			last += r.varint()
+			dst[i] = float64(last) / powersOfTen[scale]
+		}
+		if math.IsInf(dst[i], 0) {
+			r.fail("value")
+		}
+	}
+}
+
+func (r *snapshotReader) difference() uint64 {
+	head := r.byte()
+	n, zeros := uint64(head&15), uint(head>>4)
+	if n > 8 || zeros > 7 {
+		r.fail("value")
+		return 0
+	}
+	var x uint64
+	for i, b := range r.bytes(n) {
+		x |= uint64(b) << (8 * i)
+	}
+	return x << (8 * zeros)
+}
+
+// appendSum writes the exact sum of channel i: an integer without zero bits at its end, and its unit.
+func (b *bucket) appendSum(dst []byte, i int) []byte {
+	w := b.wide[i]
+	if w == nil {
+		s := b.channels[i].sum
+		w = s.widen()
+	}
+	if w.n.Sign() == 0 {
+		return append(dst, 0)
+	}
+	zeros := w.n.TrailingZeroBits()
+	integer := new(big.Int).Rsh(new(big.Int).Abs(&w.n), zeros).Bytes()
+	head := uint64(len(integer)) << 1
+	if w.n.Sign() < 0 {
+		head |= 1
+	}
+	dst = binary.AppendUvarint(dst, head)
+	dst = binary.AppendUvarint(dst, uint64(zeros))
+	return append(dst, integer...)
+}
+
+// readSum reads what appendSum wrote into channel i.
+func (b *bucket) readSum(r *snapshotReader, i int) {
+	const mostBytes, mostZeros, narrowBits = 300, 2400, 100
+	head := r.number(mostBytes<<1 | 1)
+	if head == 0 {
+		return
+	}
+	zeros := r.number(mostZeros)
+	w := &wideSum{}
+	w.n.SetBytes(r.bytes(uint64(head >> 1)))
+	negative := head&1 != 0
+	if w.n.BitLen() <= narrowBits {
+		lo := new(big.Int).And(&w.n, new(big.Int).SetUint64(math.MaxUint64)).Uint64()
+		hi := new(big.Int).Rsh(&w.n, 64).Uint64()
+		b.channels[i].sum.set(negative, hi, lo, int32(zeros)+1)
+		return
+	}
+	w.n.Lsh(&w.n, uint(zeros))
+	if negative {
+		w.n.Neg(&w.n)
+	}
+	if b.wide == nil {
+		b.wide = make(map[int]*wideSum)
+	}
+	b.wide[i] = w
+	b.channels[i].sum = exactSum{exp: isWide}
+}

@@ -1,0 +1,281 @@
+package actors
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// window holds a device's newest readings in ascending order of event time, in one slice without
+// pointers: a ring of slots, each time, sequence and one value a channel. Notes, qualities and flags
+// are stored beside it, and only from the first reading on that has any.
+//
+// What is in it is a pure function of the readings ever inserted and of its bounds, whatever the
+// order they came in; of equal times the one inserted later stays. The bounds are the caller's:
+// window.insert only keeps order, dropOldest makes room.
+type window struct {
+	slots    []uint64 // capacity * stride
+	extras   *extras  // nil = no reading has any
+	channels int32    // values a slot
+	first    int32    // slot of the oldest reading
+	count    int32
+}
+
+// extras is what few devices send.
+type extras struct {
+	notes   []string // by slot
+	flags   []uint8  // by slot
+	quality []uint8  // by slot * channels; nil = all good
+}
+
+const (
+	slotTime     = 0
+	slotSequence = 1
+	slotValues   = 2
+
+	firstCapacity = 4
+)
+
+func (w *window) stride() int { return slotValues + int(w.channels) }
+
+func (w *window) capacity() int { return len(w.slots) / w.stride() }
+
+// place returns the slot number of the i-th oldest reading.
+func (w *window) place(i int) int {
+	p := int(w.first) + i
+	if c := w.capacity(); p >= c {
+		p -= c
+	}
+	return p
+}
+
+func (w *window) slot(i int) []uint64 {
+	s := w.stride()
+	p := w.place(i) * s
+	return w.slots[p : p+s : p+s]
+}
+
+func (w *window) timeAt(i int) int64 { return int64(w.slots[w.place(i)*w.stride()+slotTime]) }
+
+// value returns the i-th reading's value of a channel, NaN when omitted.
+func (w *window) value(i, channel int) float64 {
+	return math.Float64frombits(w.slots[w.place(i)*w.stride()+slotValues+channel])
+}
+
+// search returns the place of the first reading whose time is at least t, and whether it is t.
+func (w *window) search(t int64) (int, bool) {
+	low, high := 0, int(w.count)
+	for low < high {
+		mid := int(uint(low+high) >> 1)
+		if w.timeAt(mid) < t {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low, low < int(w.count) && w.timeAt(low) == t
+}
+
+// reserve makes room for one more reading of so many channels; most is how many there will ever be.
+func (w *window) reserve(channels, most int) {
+	capacity := w.capacity()
+	if channels <= int(w.channels) && int(w.count) < capacity {
+		return
+	}
+	if int(w.count) == capacity {
+		capacity = max(min(max(firstCapacity, 2*capacity), most), int(w.count)+1)
+	}
+	w.rebuild(capacity, max(channels, int(w.channels)))
+}
+
+// reserveChannels makes room for readings of so many channels.
+func (w *window) reserveChannels(channels int) {
+	if channels > int(w.channels) {
+		w.rebuild(w.capacity(), channels)
+	}
+}
+
+// rebuild copies everything into slots of another number or shape.
+func (w *window) rebuild(capacity, channels int) {
+	old := *w
+	w.channels, w.first = int32(channels), 0
+	w.slots = make([]uint64, capacity*w.stride())
+	if old.extras != nil {
+		w.extras = &extras{notes: make([]string, capacity), flags: make([]uint8, capacity)}
+		if old.extras.quality != nil {
+			w.extras.quality = make([]uint8, capacity*channels)
+		}
+	}
+	for i := range int(w.count) {
+		from, to := old.slot(i), w.slot(i)
+		n := copy(to, from)
+		for ; n < len(to); n++ {
+			to[n] = omittedBits
+		}
+		if w.extras != nil {
+			p := old.place(i)
+			w.extras.notes[i], w.extras.flags[i] = old.extras.notes[p], old.extras.flags[p]
+			if w.extras.quality != nil {
+				copy(w.extras.quality[i*channels:(i+1)*channels], old.extras.quality[p*int(old.channels):(p+1)*int(old.channels)])
+			}
+		}
+	}
+}
+
+// omittedBits is the one NaN that stands for an omitted value in memory.
+var omittedBits = math.Float64bits(messages.Omitted())
+
+// insert puts a reading at place i; the caller has reserved room and searched the place.
+func (w *window) insert(i int, r *messages.Reading, sequence uint64, flags uint8) {
+	w.count++
+	last := int(w.count) - 1
+	if i == 0 && last > 0 {
+		w.first--
+		if w.first < 0 {
+			w.first += int32(w.capacity())
+		}
+		w.clearExtras(0)
+	} else {
+		w.clearExtras(last)
+		for k := last; k > i; k-- {
+			w.move(k, k-1)
+		}
+	}
+	w.set(i, r, sequence, flags)
+}
+
+// move copies the reading at place from to place to and leaves no extras behind.
+func (w *window) move(to, from int) {
+	copy(w.slot(to), w.slot(from))
+	x := w.extras
+	if x == nil {
+		return
+	}
+	p, q := w.place(to), w.place(from)
+	x.notes[p], x.flags[p] = x.notes[q], x.flags[q]
+	if x.quality != nil {
+		n := int(w.channels)
+		copy(x.quality[p*n:(p+1)*n], x.quality[q*n:(q+1)*n])
+	}
+}
+
+// set overwrites the reading at place i whole.
+func (w *window) set(i int, r *messages.Reading, sequence uint64, flags uint8) {
+	s := w.slot(i)
+	s[slotTime], s[slotSequence] = uint64(r.Time), sequence
+	values := s[slotValues:]
+	for c := range values {
+		if c < len(r.Values) && r.Values[c] == r.Values[c] {
+			values[c] = math.Float64bits(r.Values[c])
+		} else {
+			values[c] = omittedBits
+		}
+	}
+	if w.extras != nil || r.Note != "" || flags != 0 || anyQuality(r) {
+		w.setExtras(i, r, flags)
+	}
+}
+
+// anyQuality tells whether a value of r is marked other than good.
+func anyQuality(r *messages.Reading) bool {
+	for c, q := range r.Quality {
+		if q != 0 && c < len(r.Values) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *window) setExtras(i int, r *messages.Reading, flags uint8) {
+	if w.extras == nil {
+		w.extras = &extras{notes: make([]string, w.capacity()), flags: make([]uint8, w.capacity())}
+	}
+	x, p, n := w.extras, w.place(i), int(w.channels)
+	x.notes[p], x.flags[p] = strings.Clone(r.Note), flags
+	if x.quality == nil {
+		if !anyQuality(r) {
+			return
+		}
+		x.quality = make([]uint8, w.capacity()*n)
+	}
+	quality := x.quality[p*n : (p+1)*n]
+	clear(quality)
+	copy(quality, r.Quality[:min(len(r.Quality), len(r.Values))])
+}
+
+func (w *window) clearExtras(i int) {
+	if w.extras == nil {
+		return
+	}
+	p, n := w.place(i), int(w.channels)
+	w.extras.notes[p], w.extras.flags[p] = "", 0
+	if w.extras.quality != nil {
+		clear(w.extras.quality[p*n : (p+1)*n])
+	}
+}
+
+// dropOldest lets go of the oldest reading and returns its time.
+func (w *window) dropOldest() int64 {
+	t := w.timeAt(0)
+	w.clearExtras(0)
+	w.first = int32(w.place(1))
+	w.count--
+	if w.count == 0 {
+		w.first = 0
+	}
+	return t
+}
+
+// shrink gives memory back that a smaller window does not need.
+func (w *window) shrink(most int) {
+	if w.count == 0 {
+		*w = window{channels: w.channels}
+	} else if c := w.capacity(); c > 2*max(most, int(w.count)) {
+		w.rebuild(max(int(w.count), firstCapacity), int(w.channels))
+	}
+}
+
+// valuesInto copies the i-th reading's values to dst, which is w.channels long, and returns them
+// without the omitted ones at the end.
+func (w *window) valuesInto(dst []float64, i int) []float64 {
+	n := 0
+	for c, b := range w.slot(i)[slotValues:] {
+		dst[c] = math.Float64frombits(b)
+		if b != omittedBits {
+			n = c + 1
+		}
+	}
+	return dst[:n:n]
+}
+
+// sample returns the i-th reading, with its values in dst.
+func (w *window) sample(i int, dst []float64) messages.Sample {
+	var out messages.Sample
+	slot := w.slot(i)
+	out.Time, out.Sequence = int64(slot[slotTime]), slot[slotSequence]
+	out.Values = w.valuesInto(dst, i)
+	if x := w.extras; x != nil {
+		p, n := w.place(i), int(w.channels)
+		out.Note = x.notes[p]
+		if x.quality != nil {
+			q := x.quality[p*n : p*n+len(out.Values)]
+			if slices.ContainsFunc(q, func(q uint8) bool { return q != 0 }) {
+				out.Quality = slices.Clone(q)
+			}
+		}
+	}
+	return out
+}
+
+// row returns the i-th reading as the archive has it, with its values in dst.
+func (w *window) row(i int, dst []float64) persistence.Row {
+	s := w.sample(i, dst)
+	row := persistence.Row{Time: s.Time, Sequence: s.Sequence, Values: s.Values, Quality: s.Quality, Note: s.Note}
+	if w.extras != nil {
+		row.Flags = w.extras.flags[w.place(i)]
+	}
+	return row
+}
