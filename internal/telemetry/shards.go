@@ -1,0 +1,155 @@
+package telemetry
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// Shard is what one shard of this member says of itself. Counters grow while the member runs and
+// begin again at 0 with the process.
+type Shard struct {
+	Shard messages.Shard
+
+	Counts      messages.Counts // readings by decision
+	Replayed    uint64          // readings taken in again after a start
+	Rejected    uint64          // kept in rejects
+	Repeated    uint64          // batches that came again
+	Rollups     uint64          // rollup rows written
+	Recomputed  uint64          // rollups made again from the archive
+	Snapshots   uint64          // snapshots put
+	Checkpoints uint64
+	Panics      uint64
+	Retries     uint64
+	Events      uint64
+
+	InFlight    int    // bytes pulled and not yet stored
+	Devices     int    // known
+	Active      int    // with an actor
+	Online      int    // heard of
+	Applied     uint64 // highest stream sequence taken in
+	Stored      uint64 // highest stream sequence below which all are stored
+	Snapshotted uint64
+	LagSeconds  float64 // age of the oldest message that is not stored, by its arrival; 0 = none
+}
+
+// Member is what the whole member says of itself.
+type Member struct {
+	CreditFree  int64 // bytes that may still be pulled
+	CreditTotal int64
+	Ready       bool
+}
+
+// Counter is one more counter, of a part that counts by itself (the streams, for example).
+type Counter struct {
+	Name string // without the prefix wellhead_, with _total
+	Help string
+	Read func() uint64
+}
+
+// Watch has the metrics ask for the shards and the member whenever they are scraped. Both functions
+// must be quick and safe to call at any time. Call it once.
+func (m *Metrics) Watch(shards func() []Shard, member func() Member) {
+	m.registry.MustRegister(&shardCollector{shards: shards, member: member})
+}
+
+// Count adds counters that are read at each scrape.
+func (m *Metrics) Count(counters ...Counter) {
+	for _, c := range counters {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "wellhead_" + c.Name, Help: c.Help},
+			func() float64 { return float64(c.Read()) }))
+	}
+}
+
+type shardCollector struct {
+	shards func() []Shard
+	member func() Member
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("wellhead_"+name, help, labels, nil)
+}
+
+var (
+	readingsDesc = describe("readings_total", "Readings by what became of them: in_order, late, stale, duplicate, refused. Their sum is what was received.", "decision")
+	inFlightDesc = describe("in_flight_bytes", "Bytes pulled from the stream and not yet stored.")
+	freeDesc     = describe("credit_free_bytes", "Bytes that may still be pulled.")
+	totalDesc    = describe("credit_bytes", "Most bytes that may be pulled and not yet stored.")
+	readyDesc    = describe("ready", "1 when the member is ready, as /readyz says.")
+	heldDesc     = describe("shards", "Shards that this member holds.")
+	lagDesc      = describe("shard_lag_seconds", "Age of a shard's oldest message that is not stored.", "shard")
+	pendingDesc  = describe("shard_pending_messages", "A shard's messages that were taken in and are not all stored yet.", "shard")
+	behindDesc   = describe("shard_unsnapshotted_messages", "A shard's messages that a start would replay.", "shard")
+)
+
+// sums are the counters and gauges that make sense for the member as a whole only.
+var sums = []struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(*Shard) float64
+}{
+	{describe("readings_replayed_total", "Readings taken in again after a start."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Replayed) }},
+	{describe("rejects_total", "Messages and readings kept in rejects."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Rejected) }},
+	{describe("batches_repeated_total", "Batches that a producer sent again and that were applied once."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Repeated) }},
+	{describe("rollups_total", "Rollup rows written."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Rollups) }},
+	{describe("rollups_recomputed_total", "Rollups made again from the archive."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Recomputed) }},
+	{describe("snapshots_total", "Snapshots put."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Snapshots) }},
+	{describe("checkpoints_total", "Checkpoints made."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Checkpoints) }},
+	{describe("device_panics_total", "Times that a device's actor panicked and was restarted."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Panics) }},
+	{describe("store_retries_total", "Writes that were tried again."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Retries) }},
+	{describe("events_total", "Events published by devices."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Events) }},
+	{describe("devices", "Devices known."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Devices) }},
+	{describe("devices_active", "Devices with an actor in memory."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Active) }},
+	{describe("devices_online", "Devices heard of lately."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Online) }},
+	{inFlightDesc, prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.InFlight) }},
+}
+
+// Describe implements prometheus.Collector.
+func (c *shardCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{readingsDesc, freeDesc, totalDesc, readyDesc, heldDesc, lagDesc, pendingDesc, behindDesc} {
+		out <- d
+	}
+	for _, s := range sums {
+		out <- s.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
+	shards, member := c.shards(), c.member()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	var counts messages.Counts
+	for i := range shards {
+		s := &shards[i]
+		counts.Add(s.Counts)
+		label := strconv.Itoa(int(s.Shard))
+		gauge(lagDesc, s.LagSeconds, label)
+		gauge(pendingDesc, float64(s.Applied-min(s.Stored, s.Applied)), label)
+		gauge(behindDesc, float64(s.Applied-min(s.Snapshotted, s.Applied)), label)
+	}
+	for _, r := range []struct {
+		decision string
+		n        uint64
+	}{{"in_order", counts.InOrder}, {"late", counts.Late}, {"stale", counts.Stale}, {"duplicate", counts.Duplicate}, {"refused", counts.Refused}} {
+		out <- prometheus.MustNewConstMetric(readingsDesc, prometheus.CounterValue, float64(r.n), r.decision)
+	}
+	for _, sum := range sums {
+		v := 0.0
+		for i := range shards {
+			v += sum.of(&shards[i])
+		}
+		out <- prometheus.MustNewConstMetric(sum.desc, sum.kind, v)
+	}
+	gauge(heldDesc, float64(len(shards)))
+	gauge(freeDesc, float64(member.CreditFree))
+	gauge(totalDesc, float64(member.CreditTotal))
+	ready := 0.0
+	if member.Ready {
+		ready = 1
+	}
+	gauge(readyDesc, ready)
+}
