@@ -1,0 +1,42 @@
+package cassandra
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/wellhead/wellhead/internal/testenv"
+	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/contract"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// testOptions are for the shared server, in a keyspace of the test's own.
+func testOptions(t testing.TB) Options {
+	t.Helper()
+	return Options{Hosts: []string{testenv.Cassandra(t).Addr}, Keyspace: testenv.Unique("test"), Shards: contract.Shards, Groups: 3}
+}
+
+// open opens an archive and closes it with the test. A keyspace on a server that stays is left behind.
+func open(t testing.TB, o Options) *Archive {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	a, err := Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+func TestContract(t *testing.T) {
+	o := testOptions(t)
+	a := open(t, o)
+	contract.Archive(t, func(*testing.T) persistence.Archive { return a })
+}

@@ -1,0 +1,53 @@
+package cassandra
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/gocql/gocql"
+)
+
+// doubles is a frozen<list<double>>. The driver would take it apart by reflection, value by value.
+// On the wire: the number of elements, then for each its length (8) and its bits; all big-endian.
+type doubles []float64
+
+const doubleOnWire = 4 + 8
+
+// MarshalCQL never makes a null: no values are an empty list.
+func (d doubles) MarshalCQL(gocql.TypeInfo) ([]byte, error) {
+	b := make([]byte, 4+doubleOnWire*len(d))
+	binary.BigEndian.PutUint32(b, uint32(len(d)))
+	for i, v := range d {
+		at := b[4+doubleOnWire*i:]
+		binary.BigEndian.PutUint32(at, 8)
+		binary.BigEndian.PutUint64(at[4:], math.Float64bits(v))
+	}
+	return b, nil
+}
+
+// UnmarshalCQL reuses the slice.
+func (d *doubles) UnmarshalCQL(_ gocql.TypeInfo, b []byte) error {
+	*d = (*d)[:0]
+	if len(b) == 0 {
+		return nil
+	}
+	if len(b) < 4 || (len(b)-4)%doubleOnWire != 0 || int64(binary.BigEndian.Uint32(b)) != int64((len(b)-4)/doubleOnWire) {
+		return fmt.Errorf("%d bytes are no list of doubles", len(b))
+	}
+	for b = b[4:]; len(b) > 0; b = b[doubleOnWire:] {
+		if binary.BigEndian.Uint32(b) != 8 {
+			return fmt.Errorf("a list of doubles has an element of %d bytes", int32(binary.BigEndian.Uint32(b)))
+		}
+		*d = append(*d, math.Float64frombits(binary.BigEndian.Uint64(b[4:])))
+	}
+	return nil
+}
+
+// bytesNotNull: the driver takes a nil slice for a null.
+func bytesNotNull(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}

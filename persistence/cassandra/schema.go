@@ -1,0 +1,109 @@
+package cassandra
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gocql/gocql"
+	"github.com/scylladb/gocqlx/v2"
+)
+
+// schemaTimeout is for creating the keyspace or one table: a cluster has to agree on it.
+const schemaTimeout = time.Minute
+
+// layout is the row that says how the data is laid out.
+type layout struct {
+	Version  int
+	Shards   int
+	Grps     int
+	BucketMs int64 `db:"bucket_ms"`
+}
+
+func (l layout) String() string {
+	return fmt.Sprintf("version %d, %d shards, %d groups, bucket %v", l.Version, l.Shards, l.Grps, time.Duration(l.BucketMs)*time.Millisecond)
+}
+
+// createKeyspace makes sure that the keyspace is there. Where it is, no right to create one is needed.
+func createKeyspace(ctx context.Context, c gocql.ClusterConfig, o Options) error {
+	c.NumConns = 1
+	s, err := c.CreateSession()
+	if err != nil {
+		return fmt.Errorf("connect to cassandra at %v: %w", o.Hosts, err)
+	}
+	defer s.Close()
+	if _, err := s.KeyspaceMetadata(o.Keyspace); err == nil {
+		return nil
+	} else if !errors.Is(err, gocql.ErrKeyspaceDoesNotExist) {
+		return fmt.Errorf("look for keyspace %s: %w", o.Keyspace, err)
+	}
+	return change(ctx, s, fmt.Sprintf(cqlCreateKeyspace, o.Keyspace, o.replication()))
+}
+
+// createSchema makes sure that the tables are there and laid out as o says. Several may do it at once.
+func createSchema(ctx context.Context, s *gocql.Session, o Options) error {
+	want := layout{Version: schemaVersion, Shards: o.Shards, Grps: o.Groups, BucketMs: o.Bucket.Milliseconds()}
+	got, err := readLayout(ctx, s, o.Keyspace)
+	if errors.Is(err, gocql.ErrNotFound) {
+		got, err = createTables(ctx, s, o, want)
+	}
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("the archive in keyspace %s was created with %v and cannot be opened with %v: give the same, or another keyspace", o.Keyspace, got, want)
+	}
+	return nil
+}
+
+// readLayout returns gocql.ErrNotFound when the tables were not, or not completely, created.
+func readLayout(ctx context.Context, s *gocql.Session, keyspace string) (layout, error) {
+	var got layout
+	var table string
+	if err := s.Query(cqlFindLayout, keyspace).WithContext(ctx).Scan(&table); err != nil {
+		return got, fmt.Errorf("look for the archive's tables in keyspace %s: %w", keyspace, err)
+	}
+	if err := gocqlx.Query(s.Query(cqlReadLayout).WithContext(ctx), nil).GetRelease(&got); err != nil {
+		return got, fmt.Errorf("read the archive's layout in keyspace %s: %w", keyspace, err)
+	}
+	return got, nil
+}
+
+// createTables creates the tables and then says the layout, unless another creator has been faster:
+// the layout that counts is returned. It is said last, so that where it is read all tables are there.
+func createTables(ctx context.Context, s *gocql.Session, o Options, want layout) (layout, error) {
+	for _, statement := range []string{
+		cqlCreateLayout, cqlCreateBuckets, cqlCreateRecords, cqlCreateDevices,
+		fmt.Sprintf(cqlCreateReadings, compactionWindow(o.Retention, o.Bucket)),
+		fmt.Sprintf(cqlCreateRollups, compactionWindow(o.RollupRetention, o.Bucket)),
+	} {
+		if err := change(ctx, s, statement); err != nil {
+			return layout{}, err
+		}
+	}
+	// A lightweight transaction whose answer got lost may have been applied: read what is there then.
+	applied, err := s.Query(cqlInsertLayout, want.Version, want.Shards, want.Grps, want.BucketMs).WithContext(ctx).
+		MapScanCAS(map[string]any{})
+	if err == nil && applied {
+		return want, nil
+	}
+	held, readErr := readLayout(ctx, s, o.Keyspace)
+	if readErr != nil {
+		return layout{}, errors.Join(err, readErr)
+	}
+	return held, nil
+}
+
+// change runs a statement that changes the schema and waits until all servers agree on it.
+func change(ctx context.Context, s *gocql.Session, statement string) error {
+	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
+	defer cancel()
+	if err := s.Query(statement).WithContext(ctx).Exec(); err != nil {
+		return fmt.Errorf("create the archive's schema (%.60s…): %w", statement, err)
+	}
+	if err := s.AwaitSchemaAgreement(ctx); err != nil {
+		return fmt.Errorf("wait until all servers agree on the schema: %w", err)
+	}
+	return nil
+}
