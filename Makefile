@@ -1,0 +1,62 @@
+# What one does with this repository. `make` alone lists it.
+#
+# run needs only Go. test also needs gcc, Java 17, Maven, Node and Python 3; its first stage,
+# scripts/setup, fetches the rest or says which line to paste.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+SEEDS   ?= 2000
+KILLS   ?= 20
+STAGES  ?=
+BENCH   ?= .
+COUNT   ?= 3
+
+.PHONY: help build run setup test check format generate bench chaos simulate-faults web cover clean
+
+help: ## list what there is
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/wellhead
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/wellhead ./cmd/wellhead
+
+run: build ## show a living fleet of 1 000 simulated devices; prints the address to open
+	bin/wellhead demo
+
+setup: ## fetch or install what the tests need beside Go
+	scripts/setup
+
+test: ## run every test (about half an hour); STAGES="unit contract" runs those only
+	scripts/test $(STAGES)
+
+check: ## before each commit: format, lint, import rules, generated files, unit tests with -race
+	scripts/test check unit
+
+format: ## format all Go files
+	scripts/check format
+
+generate: ## make the generated files anew
+	scripts/check generate
+
+bench: ## run the benchmarks; BENCH=regex chooses, COUNT=n repeats (docs/benchmarks.md)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m $$($(GO) list ./... | grep -v '/tests$$')
+
+chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis
+	WELLHEAD_KILLS=$(KILLS) scripts/test setup system
+
+simulate-faults: ## run the shard's core through SEEDS=2000 seeds of faults
+	WELLHEAD_SEEDS=$(SEEDS) scripts/test simulation
+
+web: ## nothing to build yet
+	@echo "The page is one plain file in web/, embedded as it is: nothing to build."
+
+cover: ## unit tests with coverage, written to .cache/cover.html
+	@mkdir -p .cache
+	$(GO) test -coverprofile .cache/cover.out $$($(GO) list ./... | grep -v '/tests$$')
+	$(GO) tool cover -html .cache/cover.out -o .cache/cover.html
+
+clean: ## remove what was built, and what was fetched for the tests
+	rm -rf bin .cache
