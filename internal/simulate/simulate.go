@@ -79,8 +79,8 @@ func New(o Options) (*Fleet, error) {
 }
 
 func (o Options) check() error {
-	if err := messages.CheckName(o.Site); err != nil {
-		return fmt.Errorf("site: %w", err)
+	if err := messages.CheckName("site", o.Site); err != nil {
+		return err
 	}
 	switch {
 	case o.Devices < 1 || o.Devices > MaxDevices:
