@@ -1,0 +1,41 @@
+// Package cluster says which members there are, which shard each of them should own, and which it does
+// own: the lease on the shard. A lease tells who works; that an owner from before can do no harm is
+// proven at the stores, by epoch and compare-and-set.
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// Lease is a member's right to a shard, as the key-value store keeps it under LeaseKey. It has no
+// time-to-live: it holds until another member claims the shard by compare-and-set with a higher epoch,
+// which is safe at any time.
+type Lease struct {
+	Member  string         `json:"member"`  // the owner's id; empty = released, nobody owns the shard
+	Address string         `json:"address"` // where the owner's actors are reached, host:port; may be empty with one member
+	Epoch   messages.Epoch `json:"epoch"`   // raised at each claim, kept when released
+}
+
+// LeaseKey is the key of a shard's lease.
+func LeaseKey(shard messages.Shard) string { return fmt.Sprintf("shard/%d", shard) }
+
+// Encode returns the lease as the store keeps it.
+func (l Lease) Encode() ([]byte, error) {
+	data, err := json.Marshal(l)
+	if err != nil {
+		return nil, fmt.Errorf("encode lease: %w", err)
+	}
+	return data, nil
+}
+
+// DecodeLease reads what Encode wrote.
+func DecodeLease(data []byte) (Lease, error) {
+	var l Lease
+	if err := json.Unmarshal(data, &l); err != nil {
+		return Lease{}, fmt.Errorf("decode lease: %w", err)
+	}
+	return l, nil
+}

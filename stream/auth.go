@@ -1,0 +1,108 @@
+package stream
+
+import (
+	"crypto/subtle"
+	"net"
+	"sync/atomic"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// authenticator decides for the embedded server who may connect, and what for.
+type authenticator struct {
+	server      *Server
+	credentials *Credentials // nil = everybody may do everything
+	noMQTT      atomic.Bool  // a stream is nearly full: MQTT clients must keep what they have
+}
+
+// Check is called by the server for each connection: NATS, WebSocket and MQTT alike.
+func (a *authenticator) Check(c server.ClientAuthentication) bool {
+	o := c.GetOpts()
+	if o.Username == memberUser {
+		if subtle.ConstantTimeCompare([]byte(o.Password), []byte(a.server.secret)) != 1 {
+			return false
+		}
+		c.RegisterUser(&server.User{Username: memberUser})
+		return true
+	}
+	if c.Kind() != server.CLIENT {
+		return false // no leaf nodes
+	}
+	// MQTT clients tell neither language nor version; every NATS client library does.
+	if a.noMQTT.Load() && o.Lang == "" && o.Version == "" {
+		return false
+	}
+	if a.credentials == nil {
+		c.RegisterUser(&server.User{Username: "anonymous"})
+		return true
+	}
+	if a.credentials.Open() {
+		if !isLoopback(c.RemoteAddress()) {
+			return false
+		}
+		c.RegisterUser(&server.User{Username: "anonymous"})
+		return true
+	}
+	if !a.credentials.Check(o.Username, o.Password) {
+		return false
+	}
+	c.RegisterUser(&server.User{Username: o.Username, Permissions: sitePermissions(o.Username)})
+	return true
+}
+
+// sitePermissions are what a site's credential may do. They are checked on the mapped subject
+// (measured), so readings.SITE.> is shard.*.SITE.* here. Commands have five tokens and are refused.
+func sitePermissions(site string) *server.Permissions {
+	return &server.Permissions{
+		Publish: &server.SubjectPermission{Allow: []string{
+			"shard.*." + site, "shard.*." + site + ".*",
+			"query.*." + site, "query.*." + site + ".*",
+			"query.shards",
+		}},
+		Subscribe: &server.SubjectPermission{Allow: []string{
+			"events." + site + ".>", "stored." + site + ".>",
+			"_INBOX.>",
+			// what the MQTT layer subscribes to in the client's name
+			"$MQTT.sub.>", "$MQTT.deliver.pubrel.>",
+		}},
+	}
+}
+
+func isLoopback(address net.Addr) bool {
+	switch a := address.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case nil:
+		return false
+	default:
+		return a.Network() == "pipe" // in this process
+	}
+}
+
+// kick closes the connections for which match is true, and tells how many. Members' are never closed.
+func (s *Server) kick(match func(user, kind string) bool) int {
+	const page = 4096
+	var ids []uint64
+	for offset := 0; ; offset += page {
+		list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Sort: server.ByCid, Offset: offset, Limit: page})
+		if err != nil {
+			break
+		}
+		for _, c := range list.Conns {
+			if c.AuthorizedUser != memberUser && match(c.AuthorizedUser, c.Type) {
+				ids = append(ids, c.Cid)
+			}
+		}
+		if len(list.Conns) < page {
+			break
+		}
+	}
+	kicked := 0
+	for _, id := range ids {
+		// fails only when it has gone by itself
+		if s.nats.DisconnectClientByID(id) == nil {
+			kicked++
+		}
+	}
+	return kicked
+}

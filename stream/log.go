@@ -1,0 +1,100 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// Log is what a shard sees of its stream.
+type Log struct {
+	streams *Streams
+}
+
+// Log gives access to the shards' streams.
+func (s *Streams) Log() *Log { return &Log{streams: s} }
+
+// State describes the shard's stream now.
+func (l *Log) State(ctx context.Context, shard messages.Shard) (messages.StreamState, error) {
+	name := messages.StreamName(shard)
+	stream, err := l.streams.js.Stream(ctx, name)
+	if err != nil {
+		return messages.StreamState{}, fmt.Errorf("state of stream %s: %w", name, err)
+	}
+	info := stream.CachedInfo()
+	state := messages.StreamState{
+		Created: info.Created,
+		First:   info.State.FirstSeq,
+		Last:    info.State.LastSeq,
+		Bytes:   info.State.Bytes,
+		Limit:   uint64(max(info.Config.MaxBytes, 0)),
+	}
+	if info.State.Msgs == 0 {
+		state.First = state.Last + 1
+	}
+	return state, nil
+}
+
+// Get returns one message; persistence.ErrNotFound when the stream does not hold it.
+func (l *Log) Get(ctx context.Context, shard messages.Shard, sequence uint64) (messages.Message, error) {
+	name := messages.StreamName(shard)
+	stream, err := l.streams.js.Stream(ctx, name)
+	if err != nil {
+		return messages.Message{}, fmt.Errorf("message %d of stream %s: %w", sequence, name, err)
+	}
+	raw, err := stream.GetMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		err = persistence.ErrNotFound
+	}
+	if err != nil {
+		return messages.Message{}, fmt.Errorf("message %d of stream %s: %w", sequence, name, err)
+	}
+	return messages.Message{
+		Sequence: raw.Sequence,
+		Arrival:  raw.Time.UnixNano(),
+		Subject:  raw.Subject,
+		Type:     raw.Header.Get(contentType),
+		Data:     raw.Data,
+	}, nil
+}
+
+// Purge removes messages up to and including upTo. It does nothing when the stream's creation time is
+// not created, and never asks for more than the stream's last sequence: a purge beyond the end would
+// empty the stream and lift its sequences (measured).
+func (l *Log) Purge(ctx context.Context, shard messages.Shard, upTo uint64, created time.Time) error {
+	name := messages.StreamName(shard)
+	stream, err := l.streams.js.Stream(ctx, name)
+	if err != nil {
+		return fmt.Errorf("purge stream %s: %w", name, err)
+	}
+	info := stream.CachedInfo()
+	upTo = min(upTo, info.State.LastSeq)
+	if !info.Created.Equal(created) || upTo == 0 || upTo < info.State.FirstSeq {
+		return nil
+	}
+	// removes what is below this sequence
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
+		return fmt.Errorf("purge stream %s up to %d: %w", name, upTo, err)
+	}
+	return nil
+}
+
+// Open returns a feed whose first message is the oldest with Sequence >= from. It is used by one goroutine.
+func (l *Log) Open(ctx context.Context, shard messages.Shard, from uint64) (*Feed, error) {
+	if int(shard) >= l.streams.options.Shards {
+		return nil, fmt.Errorf("open feed: shard %d of %d: %w", shard, l.streams.options.Shards, messages.ErrInvalid)
+	}
+	link := l.streams.feeds[int(shard)/shardsPerConnection]
+	f := newFeed(l.streams, link, messages.StreamName(shard), max(from, 1))
+	if err := f.open(ctx); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open feed of stream %s from %d: %w", f.stream, from, err)
+	}
+	return f, nil
+}
