@@ -165,7 +165,7 @@ func checkSleeps(t *testing.T, repository fs.FS) []string {
 				return true
 			}
 			if s, ok := call.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Sleep" {
-				if pkg, ok := s.X.(*ast.Ident); ok && pkg.Name == "time" && !inBubble(file, call, data, files) {
+				if pkg, ok := s.X.(*ast.Ident); ok && pkg.Name == "time" && !excused(file, call, data, files) {
 					problems = append(problems, fmt.Sprintf("%v: a test that sleeps; use testing/synctest, or poll with a deadline", files.Position(call.Pos())))
 				}
 			}
@@ -175,15 +175,22 @@ func checkSleeps(t *testing.T, repository fs.FS) []string {
 	return problems
 }
 
-// inBubble tells whether the call stands inside a call of synctest.Test, where sleeping takes no time.
-func inBubble(file *ast.File, call ast.Node, data []byte, files *token.FileSet) bool {
+// excused tells whether the sleep stands inside a call of synctest.Test, where it takes no time, or in a
+// loop that polls until a deadline.
+func excused(file *ast.File, sleep ast.Node, data []byte, files *token.FileSet) bool {
+	text := func(from, to token.Pos) string {
+		return string(data[files.Position(from).Offset:files.Position(to).Offset])
+	}
 	found := false
 	ast.Inspect(file, func(n ast.Node) bool {
-		outer, ok := n.(*ast.CallExpr)
-		if ok && outer.Pos() < call.Pos() && call.End() <= outer.End() {
-			start := files.Position(outer.Fun.Pos()).Offset
-			end := files.Position(outer.Fun.End()).Offset
-			found = found || bytes.Equal(data[start:end], []byte("synctest.Test"))
+		if n == nil || n.Pos() > sleep.Pos() || n.End() < sleep.End() {
+			return false
+		}
+		switch outer := n.(type) {
+		case *ast.CallExpr:
+			found = found || text(outer.Fun.Pos(), outer.Fun.End()) == "synctest.Test"
+		case *ast.ForStmt:
+			found = found || strings.Contains(strings.ToLower(text(outer.Pos(), outer.End())), "deadline")
 		}
 		return !found
 	})

@@ -196,7 +196,7 @@ var modules = []struct {
 }
 
 // sleeps are the test files that may call time.Sleep, and why. Anywhere else a test that sleeps is slow
-// when it is right and flaky when it is not: use testing/synctest or poll with a deadline.
+// when it is right and flaky when it is not: use testing/synctest, or a loop that polls until a deadline.
 var sleeps = map[string]string{
 	"tests/kill_test.go": "the random moment of a kill is what is tested, nothing is waited for",
 }

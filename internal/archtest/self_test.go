@@ -59,6 +59,7 @@ func TestChecksFind(t *testing.T) {
 		"actors/a_test.go": file("package actors\nimport \"time\"\nfunc f() { time.Sleep(1) }\n"),
 		"actors/b_test.go": file("package actors\nimport (\"time\"; \"testing/synctest\")\nfunc f() { synctest.Test(nil, func(t any) { time.Sleep(1) }) }\n"),
 		"actors/c_test.go": file("package actors\n// time.Sleep(1) is not called here.\nimport _ \"" + module + "/stream\"\n"),
+		"actors/d_test.go": file("package actors\nimport \"time\"\nfunc f() { deadline := time.Now()\nfor time.Now().Before(deadline) { time.Sleep(1) } }\n"),
 		"docs/a.md":        file("see\n/work/main/actors and /worker/ and https://example.com/registry\n"),
 		".cache/a.md":      file("/work/main\n"),
 		"tools/a.md":       file("/root/go\n"),
