@@ -210,7 +210,7 @@ func (d *Device) Tick(now int64) (StatusChange, bool) {
 }
 
 // hear notes that a message arrived.
-func (d *Device) hear(arrival int64, out *Outcome) {
+func (d *Device) hear(sequence uint64, arrival int64, out *Outcome) {
 	if d.status == online && arrival > d.due() {
 		d.status = offline
 		out.Status = append(out.Status, StatusChange{Status: messages.StatusOffline, At: d.due(), Sequence: d.sequence})
@@ -256,7 +256,7 @@ func (d *Device) applyMessage(in []Arrived, l *Limits, r *roller) {
 	if !again {
 		d.sequence, d.writeTime = m.Sequence, m.WriteTime
 		r.sequence, r.writeTime = m.Sequence, m.WriteTime
-		d.hear(m.Arrival, r.out)
+		d.hear(m.Sequence, m.Arrival, r.out)
 		if !d.seen {
 			d.seen, d.firstSeen = true, m.Arrival
 			r.out.Records = append(r.out.Records, persistence.Record{Sequence: m.Sequence, WriteTime: m.WriteTime,

@@ -204,7 +204,7 @@ func (r *snapshotReader) settings() *messages.Settings {
 }
 
 func (w *window) appendTo(dst []byte) []byte {
-	n, channels := int(w.count), int(w.channels)
+	n, channels := int(w.count), w.usedChannels()
 	dst = binary.AppendUvarint(dst, uint64(n))
 	if n == 0 {
 		return dst
@@ -228,14 +228,26 @@ func (w *window) appendTo(dst []byte) []byte {
 		}
 		dst = appendColumn(dst, column)
 	}
-	return w.appendExtras(dst)
+	return w.appendExtras(dst, channels)
+}
+
+// usedChannels returns how many channels have a value in the window.
+func (w *window) usedChannels() int {
+	for n := int(w.channels); n > 0; n-- {
+		for i := range int(w.count) {
+			if v := w.value(i, n-1); v == v {
+				return n
+			}
+		}
+	}
+	return 0
 }
 
 // appendExtras writes one byte that says which there are, and each kind for all readings.
-func (w *window) appendExtras(dst []byte) []byte {
+func (w *window) appendExtras(dst []byte, channels int) []byte {
 	head := len(dst)
 	dst = append(dst, 0)
-	x, n, channels := w.extras, int(w.count), int(w.channels)
+	x, n, stride := w.extras, int(w.count), int(w.channels)
 	if x == nil {
 		return dst
 	}
@@ -247,7 +259,7 @@ func (w *window) appendExtras(dst []byte) []byte {
 		if x.flags[p] != 0 {
 			dst[head] |= windowFlags
 		}
-		if x.quality != nil && slices.ContainsFunc(x.quality[p*channels:(p+1)*channels], func(q uint8) bool { return q != 0 }) {
+		if x.quality != nil && slices.ContainsFunc(x.quality[p*stride:p*stride+channels], func(q uint8) bool { return q != 0 }) {
 			dst[head] |= windowQuality
 		}
 	}
@@ -261,7 +273,7 @@ func (w *window) appendExtras(dst []byte) []byte {
 			dst = append(dst, x.flags[p])
 		}
 		if has&windowQuality != 0 {
-			dst = append(dst, x.quality[p*channels:(p+1)*channels]...)
+			dst = append(dst, x.quality[p*stride:p*stride+channels]...)
 		}
 	}
 	return dst

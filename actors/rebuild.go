@@ -65,13 +65,19 @@ func (d *Device) Record() DeviceRecord {
 
 // Rebuild makes a device's state as of a stream sequence from the archive. Rows that were replaced
 // after that sequence are not there any more; the replay of the stream brings their successors, and
-// window and rollups are the same again after it.
+// window and rollups are the same again after it. What cannot be told from the archive: that a row
+// which was replaced had had its time assigned.
 type Rebuild struct {
 	d       *Device
 	most    int
 	minutes bool
 	enough  bool
 }
+
+// assignedReach is how far before the newest event time (ms) rows are looked at for times that were
+// assigned, so that the next one is not the same: an assigned time that can still matter is at least
+// the last arrival, which is at most Limits.MaxFuture (10 min) before the newest.
+const assignedReach = 900_000
 
 // NewRebuild begins with the device's records. Rules above asOf are not put in force, but a command
 // of that sequence will set the same floor again. The settings are those of fleet and site.
@@ -143,7 +149,7 @@ func (r *Rebuild) Add(row *persistence.Row) bool {
 		d.window.reserve(len(row.Values), r.most)
 		d.window.insert(0, &reading, row.Sequence, row.Flags)
 	}
-	r.enough = !inHour && d.dropped != never
+	r.enough = !inHour && d.dropped != never && t < d.newest-assignedReach
 	return !r.enough
 }
 
