@@ -23,7 +23,7 @@ type Archive struct {
 	// and alone by a delete. So a delete, which reads what is there and then writes what shall stay,
 	// never loses a row that is appended in between, and no append that looked at markers before the
 	// delete comes after it.
-	locks []sync.RWMutex
+	locks []lock
 
 	markersMu sync.RWMutex
 	markers   map[deviceKey]uint64 // delete markers: highest deleted sequence; few devices have one
@@ -46,7 +46,7 @@ func OpenArchive(dir string, o Options) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
-	a := &Archive{store: s, shards: o.Shards, locks: make([]sync.RWMutex, o.Shards), markers: make(map[deviceKey]uint64)}
+	a := &Archive{store: s, shards: o.Shards, locks: newLocks(o.Shards), markers: make(map[deviceKey]uint64)}
 	if err := a.loadMarkers(); err != nil {
 		return nil, errors.Join(fmt.Errorf("archive %s: read delete markers: %w", dir, err), s.Close())
 	}
@@ -105,15 +105,17 @@ func (a *Archive) Append(ctx context.Context, b *persistence.Batch) error {
 	if int(b.Shard) >= a.shards {
 		return failAll(b, a.check(b.Shard, messages.DeviceID{}))
 	}
-	lock := &a.locks[b.Shard]
-	lock.RLock()
+	lock := a.locks[b.Shard]
+	if err := lock.Acquire(ctx, 1); err != nil {
+		return failAll(b, err)
+	}
 	batch := a.db.NewBatch()
 	refused := a.encode(batch, b)
 	if batch.Empty() {
-		lock.RUnlock()
+		lock.Release(1)
 		return errors.Join(refused, batch.Close())
 	}
-	if err := a.queue.do(ctx, batch, true, lock.RUnlock); err != nil {
+	if err := a.queue.do(ctx, batch, true, func(error) { lock.Release(1) }); err != nil {
 		return failAll(b, err)
 	}
 	return refused

@@ -270,3 +270,58 @@ func tableBytes(b *testing.B, dir string) int64 {
 	}
 	return sum
 }
+
+// BenchmarkAppendAlone is one caller that waits for each append: what a sync costs when nobody shares it.
+func BenchmarkAppendAlone(b *testing.B) {
+	a, err := OpenArchive(b.TempDir(), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer a.Close()
+	f := newFleet(0, 10, 10, sines)
+	for b.Loop() {
+		f.advance()
+		if err := a.Append(context.Background(), &f.batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPut stores snapshots of 1 KB in thousands, a marker after every ten.
+func BenchmarkPut(b *testing.B) {
+	s, err := OpenSnapshots(b.TempDir(), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	ctx := context.Background()
+	if err := s.RaiseFence(ctx, 0, 1); err != nil {
+		b.Fatal(err)
+	}
+	const each = 1000
+	random := rand.New(rand.NewPCG(1, 1))
+	snapshots := make([]persistence.Snapshot, each)
+	for i := range snapshots {
+		snapshots[i].Data = make([]byte, 1024)
+		for j := range snapshots[i].Data {
+			snapshots[i].Data[j] = byte(random.Uint32())
+		}
+	}
+	var marker persistence.Marker
+	for n := 0; b.Loop(); n++ {
+		for i := range snapshots {
+			snapshots[i].Device, snapshots[i].Sequence = messages.DeviceID{Site: "north-7", Device: fmt.Sprintf("well-%06d", n%100*each+i)}, uint64(n)
+		}
+		if err := s.Put(ctx, 0, 1, 1, snapshots); err != nil {
+			b.Fatal(err)
+		}
+		if n%10 == 9 {
+			next := persistence.Marker{Generation: 1, Snapshotted: uint64(n)}
+			if err := s.PutMarker(ctx, 0, 1, marker, next); err != nil {
+				b.Fatal(err)
+			}
+			marker = next
+		}
+	}
+	b.ReportMetric(float64(b.N)*each/b.Elapsed().Seconds(), "snapshots/s")
+}

@@ -31,8 +31,8 @@ type commit struct {
 	batch   *pebble.Batch
 	size    int64
 	sync    bool
-	applied func()     // called when the batch is visible or has failed; may be nil
-	result  chan error // buffered, gets one
+	applied func(error) // called once when the batch is visible, or with why it never will be; may be nil
+	result  chan error  // buffered, gets one
 }
 
 // overhead is what a commit counts in the queue on top of its bytes.
@@ -58,8 +58,9 @@ func (c *committer) failure() error {
 }
 
 // do commits the batch, which is no longer the caller's, and waits for it: until it is synced when
-// sync is set, else until it is visible. An error of the context leaves the outcome unknown. applied is called in any case.
-func (c *committer) do(ctx context.Context, batch *pebble.Batch, sync bool, applied func()) error {
+// sync is set, else until it is visible. An error of the context
+// leaves the outcome unknown. applied is called in any case, perhaps after do has returned.
+func (c *committer) do(ctx context.Context, batch *pebble.Batch, sync bool, applied func(error)) error {
 	one := &commit{batch: batch, size: min(c.limit, int64(batch.Len())+overhead), sync: sync, applied: applied, result: make(chan error, 1)}
 	if err := c.bytes.Acquire(ctx, one.size); err != nil {
 		one.finish(err)
@@ -140,7 +141,7 @@ func (c *committer) apply(one *commit, group *[]*commit) {
 	err := c.guard(func() error { return c.db.Apply(one.batch, pebble.NoSync) })
 	c.commits.Add(1)
 	if one.applied != nil {
-		one.applied()
+		one.applied(err)
 		one.applied = nil
 	}
 	if err != nil || !one.sync {
@@ -175,10 +176,24 @@ func (c *committer) finish(one *commit, err error) {
 
 func (one *commit) finish(err error) {
 	if one.applied != nil {
-		one.applied()
+		one.applied(err)
 	}
 	if err == nil { // a batch that failed may still be in pebble's hands
 		err = one.batch.Close()
 	}
 	one.result <- err
+}
+
+// lock is a read-write lock that heeds a context, and that whoever holds it may hand on to another
+// goroutine: here the committer gives it back.
+type lock struct{ *semaphore.Weighted }
+
+const alone = 1 << 40
+
+func newLocks(n int) []lock {
+	locks := make([]lock, n)
+	for i := range locks {
+		locks[i] = lock{semaphore.NewWeighted(alone)}
+	}
+	return locks
 }

@@ -30,29 +30,30 @@ func (a *Archive) Delete(ctx context.Context, shard messages.Shard, id messages.
 }
 
 func (a *Archive) delete(ctx context.Context, shard messages.Shard, id messages.DeviceID, sequence uint64) error {
-	lock := &a.locks[shard]
-	lock.Lock()
-	defer lock.Unlock()
+	lock := a.locks[shard]
+	if err := lock.Acquire(ctx, alone); err != nil {
+		return err
+	}
 	if a.deleted(shard, id) >= sequence {
+		lock.Release(alone)
 		return nil // nothing up to there came in since
 	}
 	batch := a.db.NewBatch()
 	if err := a.fillDelete(ctx, batch, shard, id, sequence); err != nil {
+		lock.Release(alone)
 		batch.Close() // it was never applied: nothing to be told
 		return err
 	}
-	// The lock must be held until the batch is visible, whatever becomes of ctx: what an append adds
-	// before that would be deleted with the rest.
-	visible := make(chan struct{})
-	err := a.queue.do(ctx, batch, true, func() { close(visible) })
-	<-visible
-	if err != nil {
-		return err
-	}
-	a.markersMu.Lock()
-	a.markers[deviceKey{shard, id}] = sequence
-	a.markersMu.Unlock()
-	return nil
+	// The lock is held until the batch is visible, whatever becomes of ctx: what an append adds before
+	// that would be deleted with the rest.
+	return a.queue.do(ctx, batch, true, func(err error) {
+		if err == nil {
+			a.markersMu.Lock()
+			a.markers[deviceKey{shard, id}] = sequence
+			a.markersMu.Unlock()
+		}
+		lock.Release(alone)
+	})
 }
 
 func (a *Archive) fillDelete(ctx context.Context, batch *pebble.Batch, shard messages.Shard, id messages.DeviceID, sequence uint64) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -25,8 +24,8 @@ import (
 type Snapshots struct {
 	*store
 
-	// locks, one for each shard, are held from the look at the fence until the write is visible.
-	locks []sync.Mutex
+	// locks are held from the look at the fence until the write is visible. Shards share them.
+	locks []lock
 }
 
 var _ persistence.Snapshots = (*Snapshots)(nil)
@@ -37,7 +36,7 @@ func OpenSnapshots(dir string, o Options) (*Snapshots, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshots: %w", err)
 	}
-	return &Snapshots{store: s, locks: make([]sync.Mutex, 1<<16)}, nil
+	return &Snapshots{store: s, locks: newLocks(256)}, nil
 }
 
 func shardKey(kind byte, shard messages.Shard) []byte {
@@ -112,18 +111,17 @@ func (s *Snapshots) write(ctx context.Context, what string, shard messages.Shard
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer s.leave()
-	lock := &s.locks[shard]
-	lock.Lock()
-	defer lock.Unlock()
+	lock := s.locks[int(shard)%len(s.locks)]
+	if err := lock.Acquire(ctx, alone); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	batch := s.db.NewBatch()
 	if err := fill(batch); err != nil {
+		lock.Release(alone)
 		batch.Close() // it was never applied: nothing to be told
 		return fmt.Errorf("%s of shard %d: %w", what, shard, err)
 	}
-	visible := make(chan struct{})
-	err := s.queue.do(ctx, batch, sync, func() { close(visible) })
-	<-visible // whatever becomes of ctx: the next one must see it
-	if err != nil {
+	if err := s.queue.do(ctx, batch, sync, func(error) { lock.Release(alone) }); err != nil {
 		return fmt.Errorf("%s of shard %d: %w", what, shard, err)
 	}
 	return nil

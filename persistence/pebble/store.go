@@ -25,7 +25,7 @@ import (
 const layoutVersion = 1
 
 // closeDeadline bounds Close: a database whose disk failed may hold its locks for ever.
-const closeDeadline = 10 * time.Second
+const closeDeadline = 30 * time.Second
 
 var errClosed = errors.New("store is closed")
 
@@ -128,8 +128,9 @@ func (s *store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close waits for the calls that are inside, commits what they have queued and closes the files. A
-// second Close does nothing.
+// Close waits for the calls that are inside, commits what they have queued and closes the files. After
+// closeDeadline it gives up with an error; what was answered is safe all the same. A second Close does
+// nothing.
 func (s *store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -138,12 +139,6 @@ func (s *store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	s.users.Wait()
-	s.queue.close()
-	failed := s.queue.failure()
-	if failed == nil {
-		return s.db.Close()
-	}
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -151,13 +146,20 @@ func (s *store) Close() error {
 				done <- fmt.Errorf("%v", r)
 			}
 		}()
+		s.users.Wait()
+		s.queue.close()
 		done <- s.db.Close()
 	}()
+	timer := time.NewTimer(closeDeadline)
+	defer timer.Stop()
 	select {
 	case err := <-done:
-		return errors.Join(failed, err)
-	case <-time.After(closeDeadline):
-		return fmt.Errorf("%w; its files stay open until the process ends", failed)
+		if failed := s.queue.failure(); failed != nil || err != nil {
+			return fmt.Errorf("close %s: %w", s.dir, errors.Join(failed, err))
+		}
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("close %s: calls or the disk did not come to an end within %v; its files stay open until the process ends", s.dir, closeDeadline)
 	}
 }
 
