@@ -229,7 +229,8 @@ func (d *Device) hear(sequence uint64, arrival int64, out *Outcome) {
 func (out *Outcome) reset() {
 	clear(out.Rollups)
 	clear(out.Records)
-	*out = Outcome{Rollups: out.Rollups[:0], Dirty: out.Dirty[:0], Status: out.Status[:0], Records: out.Records[:0], order: out.order[:0]}
+	out.Rollups, out.Dirty, out.Status, out.Records = out.Rollups[:0], out.Dirty[:0], out.Status[:0], out.Records[:0]
+	out.Counts = messages.Counts{}
 }
 
 // Apply takes everything the device got in one pull, in stream order: readings of several messages
