@@ -1,0 +1,160 @@
+package recording
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/wellhead/wellhead/internal/pace"
+	"github.com/wellhead/wellhead/messages"
+)
+
+// Publisher takes batches to the stream. It must not keep blocks, nor anything in them, after the return.
+type Publisher interface {
+	Publish(ctx context.Context, site string, shard messages.Shard, blocks []messages.Block) error
+}
+
+// PlayOptions say how rows are published.
+type PlayOptions struct {
+	Site   string
+	Shards int
+	Batch  int // readings in a batch, 1 to messages.MaxReadings
+	Pace   *pace.Pace
+	// Progress is called after each batch with the number of its readings; nil = nobody wants to know.
+	Progress func(readings int)
+}
+
+// Play publishes rows in the order in which they come, gathered into batches by shard. Rows wait in a
+// batch until it is full, or until the next row is not due yet.
+func Play(ctx context.Context, m *Merged, o PlayOptions, to Publisher) error {
+	if o.Batch < 1 || o.Batch > messages.MaxReadings {
+		return fmt.Errorf("batch: %d is not from 1 to %d", o.Batch, messages.MaxReadings)
+	}
+	p := player{options: o, to: to, shards: make([]gathering, o.Shards), members: map[string]member{}}
+	for {
+		row, due, err := m.Next()
+		if err == io.EOF {
+			return p.flush(ctx)
+		}
+		if err != nil {
+			// what came before the bad row is good
+			if flushed := p.flush(ctx); flushed != nil {
+				return flushed
+			}
+			return err
+		}
+		if o.Pace.Left(due, time.Now()) >= time.Millisecond {
+			if err := p.flush(ctx); err != nil {
+				return err
+			}
+			if err := o.Pace.Wait(ctx, due); err != nil {
+				return err
+			}
+		}
+		if err := p.add(ctx, row); err != nil {
+			return err
+		}
+		o.Pace.Sent(1)
+	}
+}
+
+// member is where a device's readings are gathered.
+type member struct {
+	shard messages.Shard
+	block int // index in the gathering's blocks
+}
+
+// gathering is the batch of a shard that is not full yet. Memory is used again.
+type gathering struct {
+	blocks   []messages.Block // of every device of the shard so far; may be empty
+	values   []float64
+	readings int
+}
+
+type player struct {
+	options PlayOptions
+	to      Publisher
+	shards  []gathering
+	members map[string]member
+	out     []messages.Block
+}
+
+func (p *player) add(ctx context.Context, row *Row) error {
+	m, known := p.members[row.Device]
+	if !known {
+		m.shard = messages.ShardOf(messages.DeviceID{Site: p.options.Site, Device: row.Device}, p.options.Shards)
+		g := &p.shards[m.shard]
+		m.block = len(g.blocks)
+		g.blocks = append(g.blocks, messages.Block{Device: row.Device})
+		p.members[row.Device] = m
+	}
+	g := &p.shards[m.shard]
+	from := len(g.values)
+	g.values = append(g.values, row.Reading.Values...)
+	r := row.Reading
+	r.Values = g.values[from:len(g.values):len(g.values)]
+	b := &g.blocks[m.block]
+	b.Readings = append(b.Readings, r)
+	g.readings++
+	if g.readings >= p.options.Batch {
+		return p.publish(ctx, m.shard)
+	}
+	return nil
+}
+
+func (p *player) publish(ctx context.Context, shard messages.Shard) error {
+	g := &p.shards[shard]
+	if g.readings == 0 {
+		return nil
+	}
+	p.out = p.out[:0]
+	for _, b := range g.blocks {
+		if len(b.Readings) > 0 {
+			p.out = append(p.out, b)
+		}
+	}
+	if err := p.to.Publish(ctx, p.options.Site, shard, p.out); err != nil {
+		return fmt.Errorf("publish to shard %d: %w", shard, err)
+	}
+	if p.options.Progress != nil {
+		p.options.Progress(g.readings)
+	}
+	for i := range g.blocks {
+		g.blocks[i].Readings = g.blocks[i].Readings[:0]
+	}
+	g.values, g.readings = g.values[:0], 0
+	return nil
+}
+
+func (p *player) flush(ctx context.Context) error {
+	for shard := range p.shards {
+		if err := p.publish(ctx, messages.Shard(shard)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Span reads sources to their end and returns the oldest and newest event time; ok is false when there
+// are no rows.
+func Span(sources []*Source) (oldest, newest int64, ok bool, err error) {
+	for _, s := range sources {
+		for {
+			row, err := s.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				s.Close()
+				return 0, 0, false, err
+			}
+			t := row.Reading.Time
+			if !ok {
+				oldest, newest, ok = t, t, true
+			}
+			oldest, newest = min(oldest, t), max(newest, t)
+		}
+	}
+	return oldest, newest, ok, nil
+}

@@ -1,0 +1,164 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// ErrUnreachable means that the server did not answer, or not now.
+var ErrUnreachable = errors.New("cannot be reached")
+
+// errNotFound means that the server knows no such device.
+var errNotFound = errors.New("not found")
+
+const (
+	// patience is how long one question is asked again when the server says "not now" or breaks off.
+	patience = 30 * time.Second
+	// answerWithin bounds one question with its whole answer.
+	answerWithin = 60 * time.Second
+	// maxAnswer bounds an answer: 10 000 readings of 64 channels in JSON are 16 MB.
+	maxAnswer = 64 << 20
+)
+
+// Client asks a server's HTTP face. It may be used by many goroutines at once.
+type Client struct {
+	base string
+	http *http.Client
+}
+
+// NewClient returns a client for a server such as http://127.0.0.1:8080. Close it afterwards.
+func NewClient(server string) (*Client, error) {
+	if !strings.Contains(server, "://") {
+		server = "http://" + server
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("server %q is not an address like http://127.0.0.1:8080", server)
+	}
+	return &Client{
+		base: strings.TrimSuffix(u.String(), "/"),
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, Proxy: http.ProxyFromEnvironment}, Timeout: answerWithin},
+	}, nil
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Reach finds out whether there is a server at all, without patience.
+func (c *Client) Reach(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/livez", nil)
+	if err != nil {
+		return err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return fmt.Errorf("%s %w: %w", c.base, ErrUnreachable, err)
+	}
+	return response.Body.Close()
+}
+
+// Get asks for a path below /api/v1 and decodes the JSON answer into v.
+func (c *Client) Get(ctx context.Context, path string, query url.Values, v any) error {
+	body, _, err := c.get(ctx, path, query, "application/json")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// IsNotFound tells whether a server answered that there is no such thing.
+func IsNotFound(err error) bool { return errors.Is(err, errNotFound) }
+
+// get asks, again and again within patience while the server says that it cannot answer now.
+func (c *Client) get(ctx context.Context, path string, query url.Values, accept string) (body []byte, header http.Header, err error) {
+	address := c.base + "/api/v1" + path
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	deadline := time.Now().Add(patience)
+	pause := 50 * time.Millisecond
+	for {
+		var later bool
+		body, header, later, err = c.once(ctx, address, accept)
+		if err == nil || !later || ctx.Err() != nil || time.Now().After(deadline) {
+			return body, header, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+		pause = min(2*pause, 2*time.Second)
+	}
+}
+
+// once asks once; later: it is worth asking again.
+func (c *Client) once(ctx context.Context, address, accept string) (body []byte, header http.Header, later bool, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	request.Header.Set("Accept", accept)
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, nil, true, fmt.Errorf("%s %w: %w", c.base, ErrUnreachable, err)
+	}
+	defer response.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return nil, nil, true, fmt.Errorf("%s %w: the answer broke off: %w", c.base, ErrUnreachable, err)
+	}
+	if len(body) > maxAnswer {
+		return nil, nil, false, fmt.Errorf("%s: the answer is larger than %d bytes", address, maxAnswer)
+	}
+	switch response.StatusCode {
+	case http.StatusOK:
+		return body, response.Header, false, nil
+	case http.StatusNotFound:
+		return nil, nil, false, fmt.Errorf("%w: %s", errNotFound, problem(response, body))
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusBadGateway:
+		return nil, nil, true, fmt.Errorf("%s %w: %s", c.base, ErrUnreachable, problem(response, body))
+	}
+	return nil, nil, false, fmt.Errorf("%s: %s", address, problem(response, body))
+}
+
+// problem says what a problem document says.
+func problem(response *http.Response, body []byte) string {
+	var p struct {
+		Title, Detail string
+	}
+	if json.Unmarshal(body, &p) == nil && (p.Title != "" || p.Detail != "") {
+		return strings.TrimSpace(p.Title + ": " + p.Detail)
+	}
+	return response.Status
+}
+
+// devicePath is where a device's answers are.
+func devicePath(id messages.DeviceID) string {
+	return "/sites/" + url.PathEscape(id.Site) + "/devices/" + url.PathEscape(id.Device)
+}
+
+// pageSize is the most readings or rollups that the server gives at once.
+const pageSize = 10_000
+
+// span asks for event times from first to last, both included.
+func span(first, last int64, cursor string) url.Values {
+	q := url.Values{"from": {strconv.FormatInt(first, 10)}, "to": {strconv.FormatInt(last, 10)}, "limit": {strconv.Itoa(pageSize)}}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	return q
+}

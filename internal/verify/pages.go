@@ -1,0 +1,132 @@
+package verify
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+const (
+	protobuf     = "application/x-protobuf"
+	cursorHeader = "Wellhead-Cursor"
+)
+
+// pages hands on a device's stored readings between two event times, page by page.
+type pages struct {
+	client      *Client
+	path        string
+	first, last int64
+	cursor      string
+	ended       bool // no page follows
+	page        []messages.Reading
+	at          int
+	decoder     messages.Decoder
+	values      []float64
+}
+
+// next returns the next reading, valid until the one after it; nil after the last.
+func (p *pages) next(ctx context.Context) (*messages.Reading, error) {
+	for p.at == len(p.page) {
+		if p.ended {
+			return nil, nil
+		}
+		if err := p.load(ctx); err != nil {
+			return nil, err
+		}
+	}
+	p.at++
+	return &p.page[p.at-1], nil
+}
+
+func (p *pages) load(ctx context.Context) error {
+	body, header, err := p.client.get(ctx, p.path, span(p.first, p.last, p.cursor), protobuf+", application/json;q=0.5")
+	if errors.Is(err, errNotFound) {
+		p.page, p.at, p.ended = p.page[:0], 0, true // a device that is not known has no readings
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.page, p.values, p.at = p.page[:0], p.values[:0], 0
+	if strings.HasPrefix(header.Get("Content-Type"), protobuf) {
+		p.cursor = header.Get(cursorHeader)
+		err = p.readBatches(body)
+	} else {
+		p.cursor, err = p.readJSON(body)
+	}
+	if err != nil {
+		return fmt.Errorf("answer to %s: %w", p.path, err)
+	}
+	p.ended = p.cursor == ""
+	return nil
+}
+
+// readBatches reads batches of the wire, each with its length before it.
+func (p *pages) readBatches(body []byte) error {
+	var batch messages.Batch
+	for len(body) > 0 {
+		size, n := binary.Uvarint(body)
+		if n <= 0 || size > uint64(len(body)-n) {
+			return errors.New("a batch is cut off")
+		}
+		if err := p.decoder.Message(protobuf, messages.ShardSubject{Kind: messages.KindBatch}, body[n:n+int(size)], &batch); err != nil {
+			return err
+		}
+		if refused := p.decoder.Refused(); len(refused) > 0 {
+			return fmt.Errorf("a stored reading is not valid: %v", refused[0])
+		}
+		for _, block := range batch.Blocks {
+			for _, r := range block.Readings {
+				// the decoder's memory is used again for the next batch
+				from := len(p.values)
+				p.values = append(p.values, r.Values...)
+				r.Values = p.values[from:len(p.values):len(p.values)]
+				r.Quality = append([]uint8(nil), r.Quality...)
+				r.Note = strings.Clone(r.Note)
+				p.page = append(p.page, r)
+			}
+		}
+		body = body[n+int(size):]
+	}
+	return nil
+}
+
+// jsonReading is a reading in a JSON answer.
+type jsonReading struct {
+	Time     time.Time  `json:"time"`
+	Values   []*float64 `json:"values"`
+	Quality  []uint8    `json:"quality"`
+	Note     string     `json:"note"`
+	Sequence uint64     `json:"sequence"`
+}
+
+func (j *jsonReading) reading() messages.Reading {
+	r := messages.Reading{Time: j.Time.UnixMilli(), Note: j.Note, Values: make([]float64, len(j.Values)), Quality: j.Quality}
+	for i, v := range j.Values {
+		r.Values[i] = messages.Omitted()
+		if v != nil {
+			r.Values[i] = *v
+		}
+	}
+	return r
+}
+
+func (p *pages) readJSON(body []byte) (cursor string, err error) {
+	var answer struct {
+		Readings []jsonReading `json:"readings"`
+		Cursor   string        `json:"cursor"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return "", err
+	}
+	for i := range answer.Readings {
+		p.page = append(p.page, answer.Readings[i].reading())
+	}
+	return answer.Cursor, nil
+}
