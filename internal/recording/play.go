@@ -10,9 +10,12 @@ import (
 	"github.com/wellhead/wellhead/messages"
 )
 
-// Publisher takes batches to the stream. It must not keep blocks, nor anything in them, after the return.
+// Publisher takes batches to the stream.
 type Publisher interface {
+	// Publish must not keep blocks, nor anything in them, after the return.
 	Publish(ctx context.Context, site string, shard messages.Shard, blocks []messages.Block) error
+	// Flush returns when everything published is acknowledged.
+	Flush(ctx context.Context) error
 }
 
 // PlayOptions say how rows are published.
@@ -25,21 +28,24 @@ type PlayOptions struct {
 	Progress func(readings int)
 }
 
-// Play publishes rows in the order in which they come, gathered into batches by shard. Rows wait in a
-// batch until it is full, or until the next row is not due yet.
+// Play publishes rows in the order in which they come, gathered into batches by shard, and returns when
+// they are acknowledged. Rows wait in a batch until it is full, or until the next row is not due yet.
+//
+// A row that goes back into event times whose batches are not acknowledged yet waits until they are: it
+// may replace one of those readings, and a batch that is sent again may overtake others.
 func Play(ctx context.Context, m *Merged, o PlayOptions, to Publisher) error {
 	if o.Batch < 1 || o.Batch > messages.MaxReadings {
 		return fmt.Errorf("batch: %d is not from 1 to %d", o.Batch, messages.MaxReadings)
 	}
-	p := player{options: o, to: to, shards: make([]gathering, o.Shards), members: map[string]member{}}
+	p := player{options: o, to: to, shards: make([]gathering, o.Shards), barriers: 1, members: map[string]*member{}}
 	for {
 		row, due, err := m.Next()
 		if err == io.EOF {
-			return p.flush(ctx)
+			return p.barrier(ctx)
 		}
 		if err != nil {
 			// what came before the bad row is good
-			if flushed := p.flush(ctx); flushed != nil {
+			if flushed := p.barrier(ctx); flushed != nil {
 				return flushed
 			}
 			return err
@@ -61,8 +67,10 @@ func Play(ctx context.Context, m *Merged, o PlayOptions, to Publisher) error {
 
 // member is where a device's readings are gathered.
 type member struct {
-	shard messages.Shard
-	block int // index in the gathering's blocks
+	shard          messages.Shard
+	block          int   // index in the gathering's blocks
+	oldest, newest int64 // event times published in this interval between barriers
+	barriers       int   // the interval's number; an older one: none is published in this one
 }
 
 // gathering is the batch of a shard that is not full yet. Memory is used again.
@@ -76,18 +84,26 @@ type player struct {
 	options PlayOptions
 	to      Publisher
 	shards  []gathering
-	members map[string]member
-	out     []messages.Block
+	members map[string]*member
+	// barriers is how many there were, from 1.
+	barriers int
+	out      []messages.Block
 }
 
 func (p *player) add(ctx context.Context, row *Row) error {
-	m, known := p.members[row.Device]
-	if !known {
+	m := p.members[row.Device]
+	if m == nil {
+		m = &member{}
 		m.shard = messages.ShardOf(messages.DeviceID{Site: p.options.Site, Device: row.Device}, p.options.Shards)
 		g := &p.shards[m.shard]
 		m.block = len(g.blocks)
 		g.blocks = append(g.blocks, messages.Block{Device: row.Device})
 		p.members[row.Device] = m
+	}
+	if t := row.Reading.Time; m.barriers == p.barriers && t >= m.oldest && t <= m.newest {
+		if err := p.barrier(ctx); err != nil {
+			return err
+		}
 	}
 	g := &p.shards[m.shard]
 	from := len(g.values)
@@ -121,12 +137,34 @@ func (p *player) publish(ctx context.Context, shard messages.Shard) error {
 		p.options.Progress(g.readings)
 	}
 	for i := range g.blocks {
+		p.members[g.blocks[i].Device].published(g.blocks[i].Readings, p.barriers)
 		g.blocks[i].Readings = g.blocks[i].Readings[:0]
 	}
 	g.values, g.readings = g.values[:0], 0
 	return nil
 }
 
+// published notes the event times of readings that are not acknowledged.
+func (m *member) published(readings []messages.Reading, barriers int) {
+	for i := range readings {
+		t := readings[i].Time
+		if m.barriers != barriers {
+			m.oldest, m.newest, m.barriers = t, t, barriers
+		}
+		m.oldest, m.newest = min(m.oldest, t), max(m.newest, t)
+	}
+}
+
+// barrier publishes what is gathered and waits until everything is acknowledged.
+func (p *player) barrier(ctx context.Context) error {
+	if err := p.flush(ctx); err != nil {
+		return err
+	}
+	p.barriers++
+	return p.to.Flush(ctx)
+}
+
+// flush publishes what is gathered.
 func (p *player) flush(ctx context.Context) error {
 	for shard := range p.shards {
 		if err := p.publish(ctx, messages.Shard(shard)); err != nil {

@@ -14,14 +14,28 @@ type Batch struct {
 	// Due is the event time at which real devices would have sent it; batches of one interval are
 	// spread over it.
 	Due int64
+	// Barrier: everything before must be acknowledged before this batch is sent. It may correct a
+	// reading of an earlier batch, and a batch that is sent again may overtake others.
+	Barrier bool
 }
+
+// barrierEvery is how many readings are sent, at full speed, between two barriers: about a tenth of a
+// second of work, against some milliseconds that a barrier takes.
+const barrierEvery = 50_000
 
 // waiting is a reading that is sent later than its own step.
 type waiting struct {
-	position  int32 // of the device in its group
-	step      int32
-	repeat    bool
-	corrected bool
+	position int32 // of the device in its group
+	step     int32
+	repeat   bool
+}
+
+// correction is a reading that is sent again with other values, after a barrier.
+type correction struct {
+	position int32
+	step     int32
+	due      int32 // not before this step
+	barriers int   // how many there were when the reading was sent first
 }
 
 // ring holds what waits, by the step it is due at.
@@ -34,9 +48,11 @@ type group struct {
 	names   []string
 	gather  int // intervals in a batch
 	ring    [ringSize][]waiting
+	held    []correction
 }
 
-// Batches calls fn for each batch in publish order. The batch and all in it are valid only during the
+// Batches calls fn for each batch in publish order: by step, and within it by shard. Corrections wait for
+// a barrier: at every step that needs one, and with Gather about every 50 000 readings. The batch and all in it are valid only during the
 // call. It ends with the first error of fn, or with that of ctx.
 func (f *Fleet) Batches(ctx context.Context, shards int, fn func(*Batch) error) error {
 	groups := f.groups(shards)
@@ -45,7 +61,12 @@ func (f *Fleet) Batches(ctx context.Context, shards int, fn func(*Batch) error) 
 		gather = max(gather, groups[i].gather)
 	}
 	b := builder{fleet: f, fn: fn}
-	for first := 0; first < f.options.Readings+maxBehind; first += gather {
+	for first := 0; first < f.options.Readings+maxBehind || b.holding > 0; first += gather {
+		if b.holding > 0 && (b.since >= barrierEvery || !f.options.Gather || first >= f.options.Readings+maxBehind) {
+			b.batch.Barrier = true
+			b.barriers++
+			b.since = 0
+		}
 		for i := range groups {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -101,6 +122,10 @@ type builder struct {
 	batch  Batch
 	blocks []messages.Block // by position in the group; may be empty
 	values []float64
+
+	holding  int // corrections in all groups
+	barriers int // so far
+	since    int // readings sent since the last one
 }
 
 func (b *builder) begin(g *group, due int64) {
@@ -135,7 +160,7 @@ func (b *builder) step(step int) error {
 	}
 	slot := &g.ring[step%ringSize]
 	for _, w := range *slot {
-		if err := b.send(int(w.position), int(w.step), w.repeat && w.corrected); err != nil {
+		if err := b.send(int(w.position), int(w.step), false); err != nil {
 			return err
 		}
 		if !w.repeat {
@@ -144,6 +169,18 @@ func (b *builder) step(step int) error {
 		}
 	}
 	*slot = (*slot)[:0]
+	kept := g.held[:0]
+	for _, c := range g.held {
+		if int(c.due) > step || c.barriers == b.barriers {
+			kept = append(kept, c)
+			continue
+		}
+		b.holding--
+		if err := b.send(int(c.position), int(c.step), true); err != nil {
+			return err
+		}
+	}
+	g.held = kept
 	return nil
 }
 
@@ -152,8 +189,13 @@ func (b *builder) again(position, step, now int, a fate) {
 	if a.again == 0 {
 		return
 	}
+	if a.corrected {
+		b.group.held = append(b.group.held, correction{int32(position), int32(step), int32(now + a.again), b.barriers})
+		b.holding++
+		return
+	}
 	slot := &b.group.ring[(now+a.again)%ringSize]
-	*slot = append(*slot, waiting{position: int32(position), step: int32(step), repeat: true, corrected: a.corrected})
+	*slot = append(*slot, waiting{position: int32(position), step: int32(step), repeat: true})
 }
 
 // send puts one reading into the batch, and the batch out when it is as large as a message may be.
@@ -191,6 +233,7 @@ func (b *builder) emit() error {
 		b.blocks[i].Readings = b.blocks[i].Readings[:0]
 	}
 	b.values = b.values[:0]
-	b.batch.Readings = 0
+	b.since += b.batch.Readings
+	b.batch.Readings, b.batch.Barrier = 0, false
 	return err
 }

@@ -109,8 +109,12 @@ func publish(t testing.TB, f *Fleet, shards int) account {
 	t.Helper()
 	a := account{kept: map[key]messages.Reading{}}
 	newest := map[string]int64{}
+	barriers, sentAt := 0, map[key]int{}
 	err := f.Batches(t.Context(), shards, func(b *Batch) error {
 		n := 0
+		if b.Barrier {
+			barriers++
+		}
 		for _, block := range b.Blocks {
 			id := messages.DeviceID{Site: f.options.Site, Device: block.Device}
 			if got := messages.ShardOf(id, shards); got != b.Shard {
@@ -126,6 +130,11 @@ func publish(t testing.TB, f *Fleet, shards int) account {
 				}
 				if r.Note == "corrected" {
 					a.corrected++
+					if at, sent := sentAt[k]; !sent || at == barriers {
+						return fmt.Errorf("%v is corrected without a barrier after it was sent", k)
+					}
+				} else if _, sent := sentAt[k]; !sent {
+					sentAt[k] = barriers
 				}
 				newest[block.Device] = max(newest[block.Device], r.Time)
 				a.kept[k] = r
