@@ -477,7 +477,7 @@ func (d *Device) ApplyControl(sequence uint64, arrival, writeTime int64, c messa
 		}
 		d.SetSettings(&effective, own)
 	case c.Trim != nil:
-		floor := c.Trim.Before - 1
+		floor := min(max(c.Trim.Before, earliestTime), latestTime+1) - 1
 		if c.Trim.Before == 0 {
 			floor = d.newest
 		}

@@ -168,13 +168,33 @@ func DecodeSnapshot(data []byte) (*Device, error) {
 			d.later[sequence] = r.varint()
 		}
 	}
-	if r.err == nil && len(r.data) != 0 {
+	if len(r.data) != 0 {
 		r.fail("end")
 	}
+	d.checkTimes(r)
 	if r.err != nil {
 		return nil, r.err
 	}
 	return d, nil
+}
+
+// checkTimes refuses what no device can have been: times out of bounds, or rollups of another time
+// than the newest reading's.
+func (d *Device) checkTimes(r *snapshotReader) {
+	for _, t := range []int64{d.newest, d.lastAssigned, d.floor, d.dropped} {
+		if t != never && (t < -1<<60 || t > 1<<60) {
+			r.fail("time")
+		}
+	}
+	w := &d.window
+	if w.count > 0 && (w.timeAt(0) < earliestTime || w.timeAt(int(w.count)-1) > d.newest) {
+		r.fail("time")
+	}
+	if d.hour.held && d.hour.start != messages.Hour.Start(d.newest) || d.hour.held != (d.newest != never) ||
+		d.minute.held && d.minute.start != messages.Minute.Start(d.newest) ||
+		d.previous.held && (!d.minute.held || d.previous.start >= d.minute.start) {
+		r.fail("rollup")
+	}
 }
 
 func appendString(dst []byte, s string) []byte {

@@ -106,11 +106,12 @@ func (b *bucket) addWide(i int, v float64) {
 // replace puts other values in place of those of a reading that b has. It answers false when what is
 // left does not tell the new minimum, maximum, first or last: b must then be made anew.
 func (b *bucket) replace(t int64, old, values []float64) bool {
-	if len(values) > len(b.channels) {
-		b.grow(len(values))
+	n := max(len(old), len(values))
+	if n > len(b.channels) {
+		b.grow(n)
 	}
 	at := uint32(t - b.start)
-	for i := range max(len(old), len(values)) {
+	for i := range n {
 		was, is := valueAt(old, i), valueAt(values, i)
 		if same(was, is) {
 			continue
