@@ -60,7 +60,8 @@ func sitePermissions(site string) *server.Permissions {
 			"query.shards",
 		}},
 		Subscribe: &server.SubjectPermission{Allow: []string{
-			"events." + site + ".>", "stored." + site + ".>",
+			// MQTT takes events/SITE/# for both
+			"events." + site, "events." + site + ".>", "stored." + site + ".>",
 			"_INBOX.>",
 			// what the MQTT layer subscribes to in the client's name
 			"$MQTT.sub.>", "$MQTT.deliver.pubrel.>",

@@ -233,4 +233,3 @@ func (s *Streams) createBucket(ctx context.Context, name string, exists bool) (j
 	}
 	return kv, nil
 }
-

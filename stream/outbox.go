@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,10 +29,9 @@ var errWrongSequence = errors.New("the subject has another last sequence")
 
 // outboxOptions bound an outbox. When a bound is reached, send waits.
 type outboxOptions struct {
-	maxCount int   // messages not acknowledged
-	maxBytes int64 // their bytes
-	logger   *slog.Logger
-	counters *Counters // may be nil
+	maxCount int            // messages not acknowledged
+	maxBytes int64          // their bytes
+	resent   *atomic.Uint64 // counts what is sent again; may be nil
 }
 
 // outgoing is one message on its way to a stream.
@@ -136,6 +135,21 @@ func (b *outbox) send(ctx context.Context, m outgoing) error {
 	b.mu.Unlock()
 	b.publish(i, reply, m)
 	return nil
+}
+
+// deliver sends one message and waits until the stream has it. When ctx ends the outcome is unknown.
+func (b *outbox) deliver(ctx context.Context, m outgoing) error {
+	result := make(chan error, 1)
+	m.done = func(err error) { result <- err }
+	if err := b.send(ctx, m); err != nil {
+		return err
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // reply is the subject that a slot's acknowledgement comes to.
@@ -310,6 +324,16 @@ func (b *outbox) again(i int, reply string, certain bool) {
 	b.mu.Unlock()
 }
 
+// hurry makes everything due that waits for an acknowledgement: the connection was cut, so none comes.
+func (b *outbox) hurry() {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.slots {
+		b.slots[i].due = now
+	}
+}
+
 // resend looks, while anything is under way, for what is due to be sent again.
 func (b *outbox) resend() {
 	defer b.ended.Done()
@@ -357,8 +381,8 @@ func (b *outbox) resendDue(now time.Time) int {
 	}
 	n := len(b.slots) - len(b.free)
 	b.mu.Unlock()
-	if len(list) > 0 && b.options.counters != nil {
-		b.options.counters.Resent.Add(uint64(len(list)))
+	if b.options.resent != nil {
+		b.options.resent.Add(uint64(len(list)))
 	}
 	for _, d := range list {
 		b.publish(d.slot, d.reply, d.m)

@@ -2,10 +2,7 @@ package stream
 
 import (
 	"context"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,20 +11,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wellhead/wellhead/messages"
-)
-
-// Headers of a reject.
-const (
-	headerReason   = "Wellhead-Reason"
-	headerOrigin   = "Wellhead-Origin"   // subject it was published to, mapped
-	headerSite     = "Wellhead-Site"     // may be missing
-	headerDevice   = "Wellhead-Device"   // may be missing
-	headerShard    = "Wellhead-Shard"    // number
-	headerSequence = "Wellhead-Sequence" // stream sequence
-	headerIndex    = "Wellhead-Index"    // reading in the message, -1 = all of it
-	headerArrival  = "Wellhead-Arrival"  // Unix ms
 )
 
 // listeningFor is how long an answer to Listening is kept.
@@ -57,88 +43,6 @@ func (s *Streams) Outside(events Events) *Outside {
 	return &Outside{streams: s, events: events}
 }
 
-// Reject keeps these in rejects; nil only when all are acknowledged there. A repeat with the same
-// shard, sequence and index is kept once: its subject exists already.
-func (o *Outside) Reject(ctx context.Context, rejects []messages.Reject) error {
-	results := make(chan error, len(rejects))
-	sent := 0
-	var first error
-	for i := range rejects {
-		m := rejectMessage(&rejects[i])
-		m.done = func(err error) { results <- err }
-		if err := o.streams.rejects.send(ctx, m); err != nil {
-			first = fmt.Errorf("keep a reject: %w", err)
-			break
-		}
-		sent++
-	}
-	for range sent {
-		select {
-		case err := <-results:
-			if err != nil && !errors.Is(err, errWrongSequence) && first == nil {
-				first = fmt.Errorf("keep a reject: %w", err)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("keep a reject: %w", ctx.Err())
-		}
-	}
-	return first
-}
-
-// rejectMessage encodes a reject.
-func rejectMessage(r *messages.Reject) outgoing {
-	id := fmt.Sprintf("%d-%d-%d", r.Shard, r.Sequence, r.Index)
-	site := r.Device.Site
-	if messages.CheckName("site", site) != nil {
-		site = "_"
-	}
-	h := nats.Header{
-		jetstream.MsgIDHeader:               {id},
-		jetstream.ExpectedLastSubjSeqHeader: {"0"},
-		headerReason:                        {headerText(r.Reason)},
-		headerOrigin:                        {headerText(r.Subject)},
-		headerShard:                         {strconv.Itoa(int(r.Shard))},
-		headerSequence:                      {strconv.FormatUint(r.Sequence, 10)},
-		headerIndex:                         {strconv.Itoa(r.Index)},
-		headerArrival:                       {strconv.FormatInt(r.Arrival, 10)},
-	}
-	if r.Device.Site != "" {
-		h[headerSite] = []string{headerText(r.Device.Site)}
-	}
-	if r.Device.Device != "" {
-		h[headerDevice] = []string{headerText(r.Device.Device)}
-	}
-	if r.Type != "" {
-		h[contentType] = []string{headerText(r.Type)}
-	}
-	return outgoing{
-		subject: fmt.Sprintf("rejects.%s.%d.%d.%d", site, r.Shard, r.Sequence, r.Index),
-		header:  h,
-		data:    r.Data,
-	}
-}
-
-// headerText makes any text fit into one header line: what does not is encoded. At most 1 KiB.
-func headerText(s string) string {
-	if len(s) > 1024 {
-		s = s[:1024]
-	}
-	if strings.ContainsAny(s, "\r\n") || strings.TrimSpace(s) != s || strings.HasPrefix(s, "base64:") {
-		return "base64:" + base64.StdEncoding.EncodeToString([]byte(s))
-	}
-	return s
-}
-
-// headerValue is the inverse of headerText.
-func headerValue(s string) string {
-	if encoded, ok := strings.CutPrefix(s, "base64:"); ok {
-		if b, err := base64.StdEncoding.DecodeString(encoded); err == nil {
-			return string(b)
-		}
-	}
-	return s
-}
-
 // Event publishes without acknowledgement.
 func (o *Outside) Event(subject string, data []byte) {
 	// Fails only while the connection is down: an event is for those who listen now.
@@ -148,24 +52,35 @@ func (o *Outside) Event(subject string, data []byte) {
 // Announce publishes to the EVENTS stream too; nil when it is acknowledged there. A repeat with the
 // same id within 10 minutes is kept once.
 func (o *Outside) Announce(ctx context.Context, subject, id string, data []byte) error {
-	result := make(chan error, 1)
-	err := o.streams.rejects.send(ctx, outgoing{
-		subject: subject,
-		header:  nats.Header{jetstream.MsgIDHeader: {id}},
-		data:    data,
-		done:    func(err error) { result <- err },
-	})
-	if err == nil {
-		select {
-		case err = <-result:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-	}
-	if err != nil {
+	m := outgoing{subject: subject, header: nats.Header{jetstream.MsgIDHeader: {id}}, data: data}
+	if err := o.streams.out.deliver(ctx, m); err != nil {
 		return fmt.Errorf("announce %s: %w", subject, err)
 	}
 	return nil
+}
+
+// Control puts an encoded command into the device's shard's order; nil when the stream has acknowledged it.
+func (s *Streams) Control(ctx context.Context, id messages.DeviceID, data []byte) error {
+	if err := s.out.deliver(ctx, outgoing{subject: messages.ControlSubject(id), data: data}); err != nil {
+		return fmt.Errorf("command to %v: %w", id, err)
+	}
+	return nil
+}
+
+// SiteControl puts an encoded command for a whole site into every shard's order; nil when all streams
+// have acknowledged it.
+func (s *Streams) SiteControl(ctx context.Context, site string, data []byte) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for n := range s.options.Shards {
+		shard := messages.Shard(n)
+		group.Go(func() error {
+			if err := s.out.deliver(ctx, outgoing{subject: messages.SiteControlSubject(shard, site), data: data}); err != nil {
+				return fmt.Errorf("command to site %s, shard %d: %w", site, shard, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // Listening tells whether anybody wants reading events of this site now. It looks at the embedded

@@ -184,24 +184,24 @@ func CheckLoopback(address string) error {
 		"listen on 127.0.0.1, or first run 'wellhead site add NAME'", address)
 }
 
+// awaitReady waits until all listeners accept connections, in short steps to see an end of ctx.
 func (s *Server) awaitReady(ctx context.Context, log *serverLog) error {
-	ready := make(chan bool, 1)
-	go func() { ready <- s.nats.ReadyForConnections(startTimeout) }()
-	select {
-	case ok := <-ready:
+	deadline := time.Now().Add(startTimeout)
+	for {
+		ready := s.nats.ReadyForConnections(100 * time.Millisecond)
 		select {
 		case text := <-log.fatal:
 			return errors.New(text)
 		default:
 		}
-		if !ok {
+		switch {
+		case ready:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case time.Now().After(deadline):
 			return fmt.Errorf("not ready after %v", startTimeout)
 		}
-		return nil
-	case text := <-log.fatal:
-		return errors.New(text)
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

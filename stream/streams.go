@@ -74,7 +74,7 @@ type Streams struct {
 	guard   *guard
 
 	listening listening
-	rejects   *outbox
+	out       *outbox // rejects, announcements, commands
 	counters  Counters
 
 	closing sync.Once
@@ -87,6 +87,7 @@ type link struct {
 
 	mu    sync.Mutex
 	pokes map[chan struct{}]struct{}
+	call  func() // may be nil
 }
 
 // Open connects, and creates what is missing: the stream of each shard, rejects, events, the buckets.
@@ -134,9 +135,10 @@ func (s *Streams) open(ctx context.Context) error {
 	if err := s.createAll(ctx); err != nil {
 		return err
 	}
-	if s.rejects, err = newOutbox(s.main.nc, outboxOptions{maxCount: 1024, maxBytes: 8 << 20, logger: s.logger}); err != nil {
+	if s.out, err = newOutbox(s.main.nc, outboxOptions{maxCount: 1024, maxBytes: 8 << 20, resent: &s.counters.Resent}); err != nil {
 		return err
 	}
+	s.main.onPoke(s.out.hurry)
 	s.guard = startGuard(s)
 	return nil
 }
@@ -166,13 +168,11 @@ func (s *Streams) Connect(options ...nats.Option) (*nats.Conn, error) {
 	if s.options.Server != nil {
 		return s.options.Server.Connect(all...)
 	}
-	if s.options.CredsFile != "" {
-		all = append(all, nats.UserCredentials(s.options.CredsFile))
+	proof, err := proofOptions(s.options.User, s.options.Password, s.options.CredsFile)
+	if err != nil {
+		return nil, err
 	}
-	if s.options.User != "" {
-		all = append(all, nats.UserInfo(s.options.User, s.options.Password))
-	}
-	nc, err := nats.Connect(s.options.URL, all...)
+	nc, err := nats.Connect(s.options.URL, append(all, proof...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the stream server at %s: %w", s.options.URL, err)
 	}
@@ -211,12 +211,22 @@ func connectionOptions(logger *slog.Logger) []nats.Option {
 func (l *link) poke() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.call != nil {
+		l.call()
+	}
 	for c := range l.pokes {
 		select {
 		case c <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// onPoke sets what poke calls; it must not wait.
+func (l *link) onPoke(call func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.call = call
 }
 
 // listen returns a channel that poke sends to, and how to let go of it.
@@ -238,8 +248,8 @@ func (s *Streams) Close() {
 		if s.guard != nil {
 			s.guard.close()
 		}
-		if s.rejects != nil {
-			s.rejects.close()
+		if s.out != nil {
+			s.out.close()
 		}
 		for _, l := range s.feeds {
 			l.nc.Close()

@@ -1,0 +1,189 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// DialOptions say how a program that is no member reaches the stream server.
+type DialOptions struct {
+	// URL is nats://host:port or ws://host:port, several separated by commas.
+	URL string
+	// User (the site) and Password, or CredsFile, prove who connects. Empty = none. CredsFile is one of
+	// `wellhead site add`, or a NATS .creds file.
+	User, Password, CredsFile string
+	// Name of the connection, seen in the server's lists; empty = "wellhead".
+	Name string
+	// Logger; nil = slog.Default().
+	Logger *slog.Logger
+}
+
+// Client is a connection that publishes readings, asks questions and listens. All methods may be
+// called by many goroutines at once.
+type Client struct {
+	nc     *nats.Conn
+	logger *slog.Logger
+
+	mu    sync.Mutex
+	boxes map[*outbox]struct{} // told when a publish is not permitted
+}
+
+// Dial connects from outside.
+func Dial(ctx context.Context, o DialOptions) (*Client, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Name == "" {
+		o.Name = "wellhead"
+	}
+	c := &Client{logger: o.Logger, boxes: map[*outbox]struct{}{}}
+	options := append(connectionOptions(o.Logger), nats.Name(o.Name), nats.CustomInboxPrefix("_INBOX"),
+		nats.ErrorHandler(c.failed), nats.ReconnectHandler(c.back))
+	proof, err := proofOptions(o.User, o.Password, o.CredsFile)
+	if err != nil {
+		return nil, err
+	}
+	if c.nc, err = dial(ctx, o.URL, append(options, proof...)); err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", o.URL, err)
+	}
+	return c, nil
+}
+
+// dial gives up when ctx ends; the library's own bound is connectTimeout.
+func dial(ctx context.Context, url string, options []nats.Option) (*nats.Conn, error) {
+	type result struct {
+		nc  *nats.Conn
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		nc, err := nats.Connect(url, options...)
+		done <- result{nc, err}
+	}()
+	select {
+	case r := <-done:
+		return r.nc, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.nc != nil {
+				r.nc.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+// proofOptions translates who connects.
+func proofOptions(user, password, file string) ([]nats.Option, error) {
+	if file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read credential file: %w", err)
+		}
+		if bytes.Contains(data, []byte("BEGIN NATS USER JWT")) {
+			return []nats.Option{nats.UserCredentials(file)}, nil
+		}
+		if user, password, err = ReadCredentialFile(bytes.NewReader(data)); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	if user == "" {
+		return nil, nil
+	}
+	return []nats.Option{nats.UserInfo(user, password)}, nil
+}
+
+// Client opens a further connection with a member's rights. The caller closes it.
+func (s *Streams) Client(name string) (*Client, error) {
+	c := &Client{logger: s.logger, boxes: map[*outbox]struct{}{}}
+	var err error
+	if c.nc, err = s.Connect(nats.Name(s.options.Name+" "+name), nats.ErrorHandler(c.failed), nats.ReconnectHandler(c.back)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// back is told when the connection was cut and is there again.
+func (c *Client) back(*nats.Conn) {
+	for _, b := range c.outboxes() {
+		b.hurry()
+	}
+}
+
+func (c *Client) outboxes() []*outbox {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.boxes))
+}
+
+// failed is told what goes wrong on the connection beside any call. A publish that is not permitted
+// gets no acknowledgement, ever: whoever waits for one is told.
+func (c *Client) failed(nc *nats.Conn, sub *nats.Subscription, err error) {
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	c.logger.Warn("stream connection error", "connection", nc.Opts.Name, "subject", subject, "error", err)
+	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(strings.ToLower(err.Error()), "publish") {
+		return
+	}
+	for _, b := range c.outboxes() {
+		b.fail(fmt.Errorf("the credential does not allow this: %w", err))
+	}
+}
+
+// Close ends the connection. Publishers on it end with ErrClosed.
+func (c *Client) Close() {
+	for _, b := range c.outboxes() {
+		b.close()
+	}
+	c.nc.Close()
+}
+
+// ErrNoAnswer means that no member answered.
+var ErrNoAnswer = errors.New("no member answers")
+
+// Ask sends a question, query.{what}.{site}.{device}, and returns the answer. An empty device or site
+// is left out. Errors: *QueryError as the member gave it; ErrNoAnswer; ctx.Err().
+func (c *Client) Ask(ctx context.Context, what string, id messages.DeviceID, request []byte) ([]byte, error) {
+	subject := querySubject(what, id)
+	answer, err := c.nc.RequestWithContext(ctx, subject, request)
+	if errors.Is(err, nats.ErrNoResponders) {
+		err = ErrNoAnswer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", subject, err)
+	}
+	if e := queryError(answer); e != nil {
+		return nil, fmt.Errorf("ask %s: %w", subject, e)
+	}
+	return answer.Data, nil
+}
+
+// Shards asks a member for the number of shards.
+func (c *Client) Shards(ctx context.Context) (int, error) {
+	data, err := c.Ask(ctx, QueryShards, messages.DeviceID{}, nil)
+	if err != nil {
+		return 0, err
+	}
+	var answer struct {
+		Shards int `json:"shards"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil || answer.Shards < 1 {
+		return 0, fmt.Errorf("ask for the number of shards: answer %q cannot be read", data)
+	}
+	return answer.Shards, nil
+}
