@@ -1,0 +1,368 @@
+// Package apitest is a small fleet in memory that stands behind the HTTP face in its own tests and in
+// the page's. It keeps the rules of api's interfaces in the plainest way and is no part of the product.
+package apitest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wellhead/wellhead/api"
+	"github.com/wellhead/wellhead/messages"
+)
+
+// windowCount is how many readings a device's window holds.
+const windowCount = 60
+
+// Fleet implements api.Fleet, api.Ingest, api.Live and api.Health. All methods may be called by many goroutines.
+type Fleet struct {
+	mu        sync.Mutex
+	devices   map[messages.DeviceID]*device
+	listeners map[*listener]bool
+	sequence  uint64
+	received  uint64
+
+	// Fail, when it is set, is what every call answers.
+	Fail error
+	// NotReady is what Ready answers.
+	NotReady []string
+	// Controls are the commands that came.
+	Controls []Control
+	// Stored counts the calls of Publish that waited for the archive.
+	Stored int
+}
+
+// Control is a command that came.
+type Control struct {
+	Device  messages.DeviceID
+	Command messages.Control
+}
+
+type device struct {
+	first, last int64
+	counts      messages.Counts
+	samples     []messages.Sample // by event time
+}
+
+type listener struct {
+	site, device string
+	fn           func(subject string, data []byte, lost int)
+	mu           sync.Mutex // around fn
+}
+
+// New returns an empty fleet.
+func New() *Fleet {
+	return &Fleet{devices: make(map[messages.DeviceID]*device), listeners: make(map[*listener]bool)}
+}
+
+// Sites implements api.Fleet.
+func (f *Fleet) Sites(context.Context) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for id := range f.devices {
+		if !slices.Contains(out, id.Site) {
+			out = append(out, id.Site)
+		}
+	}
+	slices.Sort(out)
+	return out, f.Fail
+}
+
+func (d *device) status(now int64) messages.Status {
+	if now-d.last > 5000 {
+		return messages.StatusOffline
+	}
+	return messages.StatusOnline
+}
+
+// Devices implements api.Fleet.
+func (f *Fleet) Devices(_ context.Context, site string, q api.DeviceQuery) ([]messages.DeviceRow, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.Fail != nil {
+		return nil, false, f.Fail
+	}
+	seen, after, err := api.ParseCursor(q.After, q.Sort)
+	if err != nil {
+		return nil, false, err
+	}
+	var rows []messages.DeviceRow
+	now := time.Now().UnixMilli()
+	for id, d := range f.devices {
+		newest := d.samples[len(d.samples)-1]
+		row := messages.DeviceRow{Device: id, Status: d.status(now), LastSeen: d.last, Newest: newest.Time, Values: newest.Values, Counts: d.counts}
+		if id.Site != site || !strings.Contains(id.Device, q.Contains) || (q.Status != "" && q.Status != row.Status) {
+			continue
+		}
+		beyond := id.Device > after
+		if q.Sort == "lastSeen" && after != "" {
+			beyond = d.last < seen || (d.last == seen && id.Device > after)
+		}
+		if beyond {
+			rows = append(rows, row)
+		}
+	}
+	slices.SortFunc(rows, func(a, b messages.DeviceRow) int {
+		if q.Sort == "lastSeen" && a.LastSeen != b.LastSeen {
+			return int(b.LastSeen - a.LastSeen)
+		}
+		return strings.Compare(a.Device.Device, b.Device.Device)
+	})
+	if len(rows) > q.Limit {
+		return rows[:q.Limit], true, nil
+	}
+	return rows, false, nil
+}
+
+func (f *Fleet) device(id messages.DeviceID) (*device, error) {
+	if f.Fail != nil {
+		return nil, f.Fail
+	}
+	if d := f.devices[id]; d != nil {
+		return d, nil
+	}
+	return nil, fmt.Errorf("%s: %w", id, api.ErrNotFound)
+}
+
+// State implements api.Fleet.
+func (f *Fleet) State(_ context.Context, id messages.DeviceID) (messages.State, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, err := f.device(id)
+	if err != nil {
+		return messages.State{}, err
+	}
+	latest := d.samples[len(d.samples)-1]
+	st := messages.State{
+		Device: id, Shard: messages.ShardOf(id, 64), Sequence: f.sequence, Status: d.status(time.Now().UnixMilli()),
+		FirstSeen: d.first, LastSeen: d.last, Newest: latest.Time, HasReading: true, Latest: latest,
+		InWindow: min(len(d.samples), windowCount), Counts: d.counts, Settings: messages.Settings{WindowCount: windowCount},
+	}
+	for range latest.Values {
+		st.Statistics = append(st.Statistics, messages.Summary{})
+	}
+	hour := rollups(d.samples, messages.Hour)
+	st.Hour = &hour[len(hour)-1]
+	return st, nil
+}
+
+// pick chooses samples the way the interfaces say.
+func pick(samples []messages.Sample, from, to int64, limit int) []messages.Sample {
+	out := slices.Clone(samples)
+	if from > to {
+		slices.Reverse(out)
+	}
+	low, high := min(from, to), max(from, to)
+	out = slices.DeleteFunc(out, func(s messages.Sample) bool { return s.Time < low || s.Time > high })
+	return out[:min(len(out), limit)]
+}
+
+// Window implements api.Fleet.
+func (f *Fleet) Window(_ context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, err := f.device(id)
+	if err != nil {
+		return nil, err
+	}
+	return pick(d.samples[max(0, len(d.samples)-windowCount):], from, to, limit), nil
+}
+
+// Readings implements api.Fleet.
+func (f *Fleet) Readings(_ context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, err := f.device(id)
+	if err != nil {
+		return nil, err
+	}
+	return pick(d.samples, from, to, limit), nil
+}
+
+func rollups(samples []messages.Sample, step messages.Step) []messages.Rollup {
+	var out []messages.Rollup
+	for _, s := range samples {
+		start := step.Start(s.Time)
+		if len(out) == 0 || out[len(out)-1].Start != start {
+			out = append(out, messages.Rollup{Start: start, Step: step})
+		}
+		r := &out[len(out)-1]
+		r.Count++
+		for i, v := range s.Values {
+			if i == len(r.Channels) {
+				r.Channels = append(r.Channels, messages.ChannelRollup{})
+			}
+			c := &r.Channels[i]
+			if math.IsNaN(v) {
+				continue
+			}
+			if c.Count++; c.Count == 1 {
+				c.First, c.Min, c.Max = v, v, v
+			}
+			c.Min, c.Max, c.Sum, c.Last = min(c.Min, v), max(c.Max, v), c.Sum+v, v
+		}
+	}
+	return out
+}
+
+// Rollups implements api.Fleet.
+func (f *Fleet) Rollups(_ context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, err := f.device(id)
+	if err != nil {
+		return nil, err
+	}
+	out := rollups(d.samples, step)
+	if from > to {
+		slices.Reverse(out)
+	}
+	out = slices.DeleteFunc(out, func(r messages.Rollup) bool { return r.Start < min(from, to) || r.Start > max(from, to) })
+	return out[:min(len(out), limit)], nil
+}
+
+// Control implements api.Fleet: it only notes the command.
+func (f *Fleet) Control(_ context.Context, id messages.DeviceID, c messages.Control) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Controls = append(f.Controls, Control{id, c})
+	return f.Fail
+}
+
+// Publish implements api.Ingest.
+func (f *Fleet) Publish(ctx context.Context, site string, in []api.DeviceReadings, stored bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.Fail != nil {
+		return f.Fail
+	}
+	if stored {
+		f.Stored++
+	}
+	now := time.Now().UnixMilli()
+	for _, dr := range in {
+		id := messages.DeviceID{Site: site, Device: dr.Device}
+		d := f.devices[id]
+		if d == nil {
+			d = &device{first: now}
+			f.devices[id] = d
+		}
+		d.last = now
+		f.sequence++
+		var said []messages.Sample
+		for _, r := range dr.Readings {
+			if r.Time == messages.NoTime {
+				r.Time = now
+			}
+			said = append(said, d.add(messages.Sample{Reading: r, Sequence: f.sequence}))
+			f.received++
+		}
+		f.say(id, said)
+	}
+	return ctx.Err()
+}
+
+func (d *device) add(s messages.Sample) messages.Sample {
+	d.counts.Received++
+	i, found := slices.BinarySearchFunc(d.samples, s.Time, func(e messages.Sample, t int64) int { return int(e.Time - t) })
+	switch {
+	case found:
+		d.counts.Duplicate++
+		d.samples[i] = s
+	case i < len(d.samples):
+		d.counts.Late++
+		d.samples = slices.Insert(d.samples, i, s)
+	default:
+		d.counts.InOrder++
+		d.samples = append(d.samples, s)
+	}
+	return s
+}
+
+// say tells the listeners. The caller holds f.mu.
+func (f *Fleet) say(id messages.DeviceID, said []messages.Sample) {
+	rows := make([]json.RawMessage, len(said))
+	for i := range said {
+		rows[i] = messages.AppendSampleJSON(nil, said[i])
+	}
+	data, err := json.Marshal(map[string]any{"site": id.Site, "device": id.Device, "readings": rows})
+	if err != nil {
+		panic(err)
+	}
+	for l := range f.listeners {
+		if (l.site == "" || l.site == id.Site) && (l.device == "" || l.device == id.Device) {
+			l.say(messages.EventSubject(id, "reading"), data, 0)
+		}
+	}
+}
+
+func (l *listener) say(subject string, data []byte, lost int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fn(subject, data, lost)
+}
+
+// Lose tells every listener that it missed n events.
+func (f *Fleet) Lose(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for l := range f.listeners {
+		l.say("", nil, n)
+	}
+}
+
+// Listeners returns how many listen.
+func (f *Fleet) Listeners() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.listeners)
+}
+
+// Events implements api.Live.
+func (f *Fleet) Events(ctx context.Context, site, device string, fn func(string, []byte, int)) error {
+	l := &listener{site: site, device: device, fn: fn}
+	f.mu.Lock()
+	f.listeners[l] = true
+	f.mu.Unlock()
+	<-ctx.Done()
+	f.mu.Lock()
+	delete(f.listeners, l)
+	f.mu.Unlock()
+	return ctx.Err()
+}
+
+// Ready implements api.Health.
+func (f *Fleet) Ready(context.Context) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.NotReady
+}
+
+// Totals fits api.Options.Totals.
+func (f *Fleet) Totals(context.Context) (api.Totals, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := api.Totals{Devices: len(f.devices), Readings: f.received}
+	sites := map[string]bool{}
+	for id, d := range f.devices {
+		sites[id.Site] = true
+		if d.status(time.Now().UnixMilli()) == messages.StatusOnline {
+			t.Online++
+		}
+	}
+	t.Sites = len(sites)
+	return t, nil
+}
+
+// Set changes what the fleet answers, while it is in use.
+func (f *Fleet) Set(change func(*Fleet)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}

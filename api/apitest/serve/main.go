@@ -1,0 +1,99 @@
+// Serve shows the page over a fleet in memory whose devices move, for the browser's tests and for
+// working on the page. It prints its address and ends with its input.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/wellhead/wellhead/api"
+	"github.com/wellhead/wellhead/api/apitest"
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/web"
+)
+
+func main() {
+	addr := flag.String("http", "127.0.0.1:0", "address to listen on")
+	devices := flag.Int("devices", 120, "devices that move; 0 shows the empty page")
+	flag.Parse()
+	if err := run(*addr, *devices); err != nil {
+		fmt.Fprintln(os.Stderr, "serve:", err)
+		os.Exit(1)
+	}
+}
+
+func run(addr string, devices int) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	f := apitest.New()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if devices > 0 {
+		go move(ctx, f, devices)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	h := api.New(api.Options{Fleet: f, Ingest: f, Live: f, Health: f, Totals: f.Totals, Page: web.Files(), Logger: log, Version: "test"})
+	server := api.NewServer(h, log)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = server.Close()
+	}()
+	fmt.Printf("http://%s\n", l.Addr())
+	if err := server.Serve(l); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+// move sends a reading of every device each second, each device at its own moment, after a minute of history.
+func move(ctx context.Context, f *apitest.Fleet, n int) {
+	begin := time.Now().Add(-time.Minute).Truncate(time.Second)
+	const slices = 10
+	for tick := 0; ctx.Err() == nil; tick++ {
+		at := begin.Add(time.Duration(tick) * time.Second / slices)
+		if wait := time.Until(at); wait > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+		}
+		var in []api.DeviceReadings
+		for d := tick % slices; d < n; d += slices {
+			if d == n-1 && tick > 60*slices { // one goes silent
+				continue
+			}
+			in = append(in, api.DeviceReadings{Device: fmt.Sprintf("well-%03d", d), Readings: []messages.Reading{sample(d, at)}})
+		}
+		if err := f.Publish(ctx, "demo", in, false); err != nil {
+			return
+		}
+	}
+}
+
+func sample(d int, at time.Time) messages.Reading {
+	t := float64(at.UnixMilli())/1000 + float64(d)*7
+	noise := func(k float64) float64 { return math.Sin(t*k*12.9898) * math.Cos(t*k*4.1414) }
+	r := messages.Reading{Time: at.UnixMilli(), Values: []float64{
+		round(210 + 18*math.Sin(t/9) + 2*noise(1)),
+		round(64 + 6*math.Sin(t/23+1) + .4*noise(2)),
+		round(42 + 9*math.Cos(t/14) + noise(3)),
+		round(12 + 3*math.Sin(t/5)*math.Sin(t/31) + .2*noise(4)),
+	}}
+	if at.Unix()%17 == 0 {
+		r.Values[1] = messages.Omitted()
+	}
+	return r
+}
+
+func round(v float64) float64 { return math.Round(v*100) / 100 }

@@ -1,0 +1,392 @@
+package api
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+const (
+	ndjson = "application/x-ndjson"
+	// toldRefusals is how many refused readings an answer describes; all are counted.
+	toldRefusals = 1000
+	// maxPosted is how many readings one request may bring.
+	maxPosted = 100_000
+)
+
+// refusal says why one reading was not taken. Index counts the readings of an array from 0, Line the
+// lines of NDJSON from 1.
+type refusal struct {
+	Index  *int   `json:"index,omitempty" doc:"Place in the array, from 0."`
+	Line   int    `json:"line,omitempty" doc:"Line of the NDJSON, from 1."`
+	Device string `json:"device,omitempty"`
+	Reason string `json:"reason"`
+}
+
+type ingestAnswer struct {
+	Accepted     int       `json:"accepted" doc:"Readings that the stream has acknowledged; with wait=stored: that the archive has."`
+	Stored       bool      `json:"stored" doc:"Whether the archive has them. They are stored within seconds in any case; ask with wait=stored to hear of it."`
+	RefusedCount int       `json:"refusedCount"`
+	Refused      []refusal `json:"refused" doc:"The first 1000 of the refused readings. All others in the request were taken."`
+}
+
+// ingestProblem is the document when nothing was taken.
+type ingestProblem struct {
+	huma.ErrorModel
+	RefusedCount int       `json:"refusedCount"`
+	Refused      []refusal `json:"refused"`
+}
+
+// addIngest registers how readings come in.
+func (s *server) addIngest() {
+	schemas := s.api.OpenAPI().Components.Schemas
+	answer := schemas.Schema(typeOf[ingestAnswer](), true, "ingestAnswer")
+	one := &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"device", "values"},
+		Properties: map[string]*huma.Schema{
+			"device": {Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,64}$"},
+			"time":   {OneOf: []*huma.Schema{{Type: huma.TypeString, Format: "date-time"}, {Type: huma.TypeInteger, Description: "Unix milliseconds."}}, Description: "Event time. Only a single reading may leave it out: then it is the arrival time."},
+			"values": {Type: huma.TypeArray, MaxItems: ptr(messages.MaxChannels), Items: &huma.Schema{Type: huma.TypeNumber, Nullable: true}, Description: "By channel index; null = omitted."},
+			"note":   {Type: huma.TypeString, Description: "At most 1024 bytes."},
+		},
+		Examples: []any{map[string]any{"device": "pump-1", "time": "2026-01-02T03:04:05.678Z", "values": []any{1.5, nil, 3}, "note": "hi"}},
+	}
+	s.raw(&huma.Operation{
+		OperationID: "postReadings", Method: http.MethodPost, Path: base + "/sites/{site}/readings", Summary: "Send readings", Tags: []string{"readings"},
+		Description: "One reading, an array of them, or one a line (" + ndjson + "); may be packed with gzip. Answered when the stream has acknowledged all that " +
+			"is good: such readings survive a crash of everything. What is not good is listed with the reason; the rest of the request is taken nevertheless. " +
+			"A reading sent twice is stored once, so a request without an answer can be sent again.",
+		Parameters: []*huma.Param{
+			{Name: "site", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,64}$"}},
+			{Name: "wait", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"stored"}}, Description: "stored: answer when the archive has the readings."},
+			{Name: "Content-Encoding", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"gzip", "identity"}}},
+		},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{one, {Type: huma.TypeArray, Items: one}}}},
+			ndjson:             {Schema: &huma.Schema{Type: huma.TypeString}},
+		}},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "At least one reading was taken.", Content: map[string]*huma.MediaType{"application/json": {Schema: answer}}},
+			"429": {Description: "The stream is full, or too much is under way. Send the same again after Retry-After seconds."},
+		},
+	}, s.ingest)
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// ingest answers POST readings.
+func (s *server) ingest(w http.ResponseWriter, r *http.Request) {
+	site := r.PathValue("site")
+	if err := checkSite(site); err != nil {
+		writeProblem(w, err)
+		return
+	}
+	stored, err := wantsStored(r)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	kind, err := contentKind(r)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	held := int64(0)
+	defer func() { s.bodies.give(held) }()
+	data, err := s.readBody(w, r, &held)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	in := &intake{latest: Latest}
+	if s.Limits.MaxFuture > 0 {
+		in.latest = time.Now().Add(s.Limits.MaxFuture).UnixMilli()
+	}
+	if kind == ndjson {
+		err = in.lines(data)
+	} else {
+		err = in.document(data)
+	}
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	if in.accepted > 0 {
+		if err := s.publish(r.Context(), site, in.devices, stored); err != nil {
+			writeProblem(w, err)
+			return
+		}
+	}
+	s.answerIngest(w, in, stored)
+}
+
+func (s *server) publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error {
+	limit := s.Limits.Ingest
+	if stored {
+		limit = s.Limits.Stored
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := s.Ingest.Publish(ctx, site, devices, stored)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded) && stored:
+		return newProblem(http.StatusGatewayTimeout, "The readings are not all stored yet; they may be in the stream already and be stored later. Sending them again does no harm: each is stored once.")
+	case errors.Is(err, context.DeadlineExceeded):
+		return newProblem(http.StatusGatewayTimeout, "The stream did not acknowledge in time, so it is not known what it took. Send the same again: each reading is stored once.")
+	}
+	return s.failure(ctx, "publish the readings", err)
+}
+
+func (s *server) answerIngest(w http.ResponseWriter, in *intake, stored bool) {
+	if in.refused == nil {
+		in.refused = []refusal{}
+	}
+	if in.accepted > 0 || in.refusedCount == 0 {
+		writeJSON(w, http.StatusOK, "application/json", ingestAnswer{in.accepted, stored, in.refusedCount, in.refused})
+		return
+	}
+	p := ingestProblem{RefusedCount: in.refusedCount, Refused: in.refused}
+	p.Status, p.Title = http.StatusBadRequest, http.StatusText(http.StatusBadRequest)
+	p.Detail = "No reading was taken. The first reason: " + in.refused[0].Reason
+	if in.refusedCount > 1 {
+		p.Detail = fmt.Sprintf("None of %d readings was taken. The first reason: %s", in.refusedCount, in.refused[0].Reason)
+	}
+	writeJSON(w, p.Status, "application/problem+json", p)
+}
+
+func wantsStored(r *http.Request) (bool, error) {
+	for name := range r.URL.Query() {
+		if name != "wait" {
+			return false, badRequest("There is no parameter %q here, only wait=stored.", name)
+		}
+	}
+	switch wait := r.URL.Query().Get("wait"); wait {
+	case "":
+		return false, nil
+	case "stored":
+		return true, nil
+	default:
+		return false, badRequest("wait=%s: only wait=stored is known.", wait)
+	}
+}
+
+// contentKind tells NDJSON from JSON. curl says that -d sends a form, and everybody forgets to say
+// otherwise, so that is taken as JSON too.
+func contentKind(r *http.Request) (string, error) {
+	header := r.Header.Get("Content-Type")
+	if header == "" {
+		return "application/json", nil
+	}
+	kind, _, err := mime.ParseMediaType(header)
+	switch {
+	case err == nil && (kind == ndjson || kind == "application/ndjson" || kind == "application/jsonl"):
+		return ndjson, nil
+	case err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json") || kind == "text/plain" || kind == "application/x-www-form-urlencoded"):
+		return "application/json", nil
+	}
+	return "", newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type %q is not known. Send application/json or %s.", header, ndjson))
+}
+
+// readBody reads the whole body, unpacked, into memory that comes out of the budget that all bodies
+// share; *held says how much was taken of it.
+func (s *server) readBody(w http.ResponseWriter, r *http.Request, held *int64) ([]byte, error) {
+	tooLarge := newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("The body has more than %d bytes (unpacked). Send it in several requests.", s.Limits.Body))
+	if r.ContentLength > s.Limits.Body {
+		return nil, tooLarge
+	}
+	body := io.Reader(http.MaxBytesReader(w, r.Body, s.Limits.Body))
+	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	case "", "identity":
+	case "gzip":
+		z, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, badRequest("The body is not gzip, though Content-Encoding says so: %v.", err)
+		}
+		body = z
+	default:
+		return nil, newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Encoding %q is not known. Use gzip or none.", encoding))
+	}
+	buf := make([]byte, 0)
+	for {
+		if len(buf) == cap(buf) {
+			more := max(int64(cap(buf)), min(max(r.ContentLength+1, 4<<10), 64<<10))
+			if !s.bodies.take(more) {
+				return nil, later(http.StatusTooManyRequests, "Too many readings are on their way into this member. Send the same again after the time in Retry-After.")
+			}
+			*held += more
+			grown := make([]byte, len(buf), int64(cap(buf))+more)
+			copy(grown, buf)
+			buf = grown
+		}
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if int64(len(buf)) > s.Limits.Body {
+			return nil, tooLarge
+		}
+		var large *http.MaxBytesError
+		switch {
+		case err == io.EOF:
+			return buf, nil
+		case errors.As(err, &large):
+			return nil, tooLarge
+		case err != nil:
+			return nil, badRequest("The body ended too soon or is damaged: %v. Nothing was taken.", err)
+		}
+	}
+}
+
+// intake sorts what came into good readings by device, and refusals.
+type intake struct {
+	latest       int64 // event times after this are refused
+	decoder      messages.Decoder
+	devices      []DeviceReadings
+	at           map[string]int // index in devices
+	accepted     int
+	refused      []refusal
+	refusedCount int
+}
+
+func (in *intake) refuse(r refusal) {
+	in.refusedCount++
+	if len(in.refused) < toldRefusals {
+		in.refused = append(in.refused, r)
+	}
+}
+
+// take decodes one reading. single: it may leave out its time.
+func (in *intake) take(data []byte, single bool, where refusal) error {
+	if in.accepted+in.refusedCount >= maxPosted {
+		return newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("More than %d readings. Send them in several requests; nothing was taken.", maxPosted))
+	}
+	device, r, err := in.decoder.JSONWithDevice(data)
+	where.Device = device
+	switch {
+	case err != nil:
+		where.Reason = reason(err)
+	case r.Time == messages.NoTime && !single:
+		where.Reason = "it has no time: only a request with a single reading may leave it out"
+	case r.Time > in.latest:
+		where.Reason = "its time is too far in the future: check the clock that set it"
+	default:
+		i, ok := in.at[device]
+		if !ok {
+			if in.at == nil {
+				in.at = make(map[string]int)
+			}
+			i = len(in.devices)
+			in.at[device] = i
+			in.devices = append(in.devices, DeviceReadings{Device: device})
+		}
+		in.devices[i].Readings = append(in.devices[i].Readings, r)
+		in.accepted++
+		return nil
+	}
+	in.refuse(where)
+	return nil
+}
+
+// reason is what a complaint says without the word that all of them begin with.
+func reason(err error) string {
+	return strings.TrimPrefix(err.Error(), messages.ErrInvalid.Error()+": ")
+}
+
+// lines takes NDJSON. Empty lines are nothing.
+func (in *intake) lines(data []byte) error {
+	single := bytes.Count(bytes.TrimSpace(data), []byte("\n")) == 0
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		if err := in.take(line, single, refusal{Line: number}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// document takes one reading or an array of them.
+func (in *intake) document(data []byte) error {
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 {
+		return badRequest(`The body is empty. Send {"device":"pump-1","values":[1.5]}, or an array of such.`)
+	}
+	if data[0] != '[' {
+		return in.take(data, true, refusal{Index: ptr(0)})
+	}
+	elements, err := splitArray(data)
+	if err != nil {
+		return err
+	}
+	for i, e := range elements {
+		if err := in.take(e, false, refusal{Index: ptr(i)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// splitArray finds the elements of a JSON array, so that a bad one spoils only itself. It looks at
+// strings and brackets only; what is between is for the decoder to judge.
+func splitArray(data []byte) ([][]byte, error) {
+	var out [][]byte
+	depth, start := 0, 1
+	inString := false
+	for i := 0; i < len(data); i++ {
+		c := data[i]
+		if inString {
+			switch c {
+			case '\\':
+				i++
+			case '"':
+				inString = false
+			}
+			continue
+		}
+		switch c {
+		case '"':
+			inString = true
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth--
+			if depth > 0 {
+				continue
+			}
+			last := bytes.TrimSpace(data[start:i])
+			if rest := bytes.TrimSpace(data[i+1:]); len(rest) > 0 {
+				return nil, badRequest("Something follows the array, at byte %d. Nothing was taken.", i+1)
+			}
+			if c != ']' {
+				return nil, badRequest("The array ends with } at byte %d. Nothing was taken.", i)
+			}
+			if len(last) > 0 || len(out) > 0 {
+				out = append(out, last)
+			}
+			return out, nil
+		case ',':
+			if depth == 1 {
+				out = append(out, bytes.TrimSpace(data[start:i]))
+				start = i + 1
+				if len(out) > maxPosted {
+					return out, nil // take refuses the request as a whole
+				}
+			}
+		}
+	}
+	return nil, badRequest("The array is not closed: the body ends in the middle of it. Nothing was taken.")
+}
