@@ -304,6 +304,54 @@ func TestDeviceStaleReadingSpoilsItsBucket(t *testing.T) {
 	}
 }
 
+func TestDeviceMakesABucketAnewOnlyFromAllItsReadings(t *testing.T) {
+	for _, c := range []struct {
+		window int
+		whole  bool
+	}{{3, true}, {2, false}} {
+		d := NewDevice(testID, &messages.Settings{WindowCount: c.window})
+		var out Outcome
+		d.Apply(at(1, 9000, 0, 1000, 2000), &Limits{}, &out) // the first at the very start of the bucket
+		again := at(2, 9000, 2000)
+		again[0].Reading.Values[0] = 0.5 // it was the maximum
+		d.Apply(again, &Limits{}, &out)
+		hour := d.State().Hour
+		if got := hour != nil; got != c.whole {
+			t.Fatalf("window of %d: hour %+v, want it whole: %v", c.window, hour, c.whole)
+		}
+		if c.whole && (hour.Channels[0].Max != 1 || hour.Channels[0].Last != 0.5 || hour.Channels[0].Sum != 1.5) {
+			t.Errorf("hour: got %+v", hour.Channels[0])
+		}
+	}
+}
+
+func TestRebuildFindsTimesAssignedBeforeTheHour(t *testing.T) {
+	const hour = int64(messages.Hour)
+	base := &messages.Settings{WindowCount: 1}
+	rebuild, err := NewRebuild(testID, nil, 3, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []persistence.Row{
+		{Time: hour + 2000, Sequence: 3, Values: []float64{3}},
+		{Time: hour - 2000, Sequence: 2, Values: []float64{2}},
+		{Time: hour - 4000, Sequence: 1, Values: []float64{1}, Flags: persistence.FlagAssigned},
+	} {
+		if !rebuild.Add(&row) {
+			t.Fatalf("enough after the row of %d", row.Time)
+		}
+	}
+	if rebuild.Add(&persistence.Row{Time: -hour, Sequence: 1, Values: []float64{1}}) {
+		t.Error("not enough after an hour before")
+	}
+	d, in, out := rebuild.Finish(), at(4, hour-4000, 1), Outcome{}
+	in[0].Reading.Time = messages.NoTime
+	d.Apply(in, &Limits{}, &out)
+	if got := in[0].Reading.Time; got != hour-3999 {
+		t.Errorf("next assigned time: got %d, want %d", got, hour-3999)
+	}
+}
+
 func TestDeviceSettingsOfTheSiteRaiseTheFloorOnce(t *testing.T) {
 	d := NewDevice(testID, &messages.Settings{WindowCount: 2})
 	var out Outcome

@@ -92,6 +92,20 @@ func TestExactSumIsTheSumRoundedOnce(t *testing.T) {
 	})
 }
 
+func TestExactSumRoundsATieByWhatIsFarBelow(t *testing.T) {
+	for _, c := range []struct{ small, want float64 }{{0, 1 << 53}, {0x1p-30, 1<<53 + 2}, {-0x1p-30, 1 << 53}} {
+		var s exactSum
+		for _, v := range []float64{1 << 53, 1, c.small} {
+			if !s.add(v) {
+				t.Fatalf("%v does not fit", v)
+			}
+		}
+		if got := s.round(); got != c.want {
+			t.Errorf("2^53 + 1 + %v: got %v, want %v", c.small, got, c.want)
+		}
+	}
+}
+
 func TestExactSumOverflows(t *testing.T) {
 	var s testSum
 	for range 1000 {

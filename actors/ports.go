@@ -19,6 +19,8 @@ type Log interface {
 	State(ctx context.Context, shard messages.Shard) (messages.StreamState, error)
 	// Open returns a feed whose first message is the oldest with Sequence >= from.
 	Open(ctx context.Context, shard messages.Shard, from uint64) (Feed, error)
+	// Get returns one message; persistence.ErrNotFound when the stream does not hold it.
+	Get(ctx context.Context, shard messages.Shard, sequence uint64) (messages.Message, error)
 	// Purge removes messages up to and including upTo. It does nothing when the stream's creation time
 	// is not created, and never asks for more than the stream's last sequence.
 	Purge(ctx context.Context, shard messages.Shard, upTo uint64, created time.Time) error

@@ -128,7 +128,8 @@ func (w *window) rebuild(capacity, channels int) {
 // omittedBits is the one NaN that stands for an omitted value in memory.
 var omittedBits = math.Float64bits(messages.Omitted())
 
-// insert puts a reading at place i; the caller has reserved room and searched the place.
+// insert puts a reading at place i; the caller has reserved room and searched the place. At both ends
+// it costs the same whatever the window's length.
 func (w *window) insert(i int, r *messages.Reading, sequence uint64, flags uint8) {
 	w.count++
 	last := int(w.count) - 1
@@ -137,9 +138,7 @@ func (w *window) insert(i int, r *messages.Reading, sequence uint64, flags uint8
 		if w.first < 0 {
 			w.first += int32(w.capacity())
 		}
-		w.clearExtras(0)
 	} else {
-		w.clearExtras(last)
 		for k := last; k > i; k-- {
 			w.move(k, k-1)
 		}
@@ -147,7 +146,7 @@ func (w *window) insert(i int, r *messages.Reading, sequence uint64, flags uint8
 	w.set(i, r, sequence, flags)
 }
 
-// move copies the reading at place from to place to and leaves no extras behind.
+// move copies the reading at place from to place to.
 func (w *window) move(to, from int) {
 	copy(w.slot(to), w.slot(from))
 	x := w.extras
@@ -206,21 +205,12 @@ func (w *window) setExtras(i int, r *messages.Reading, flags uint8) {
 	copy(quality, r.Quality[:min(len(r.Quality), len(r.Values))])
 }
 
-func (w *window) clearExtras(i int) {
-	if w.extras == nil {
-		return
-	}
-	p, n := w.place(i), int(w.channels)
-	w.extras.notes[p], w.extras.flags[p] = "", 0
-	if w.extras.quality != nil {
-		clear(w.extras.quality[p*n : (p+1)*n])
-	}
-}
-
 // dropOldest lets go of the oldest reading and returns its time.
 func (w *window) dropOldest() int64 {
 	t := w.timeAt(0)
-	w.clearExtras(0)
+	if w.extras != nil {
+		w.extras.notes[w.first] = "" // let go of its memory
+	}
 	w.first = int32(w.place(1))
 	w.count--
 	if w.count == 0 {

@@ -1,0 +1,345 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// Config is what a shard goes by. Times are milliseconds.
+type Config struct {
+	Shards int // number of shards of the cluster
+	Limits Limits
+	Fleet  messages.Settings // fleet defaults
+
+	FlushAge      int64 // longest a row waits for company before it is handed to the archive; default 1 000
+	FlushBytes    int   // wire bytes that make a flush due; default 256 KiB
+	FlushParallel int   // flushes of the shard under way at once; default 4
+
+	CheckpointEvery int64 // least time between two checkpoints; default 1 000
+	SnapshotWithin  int64 // a round of snapshots takes at most about this long; default 60 000
+	PassivateAfter  int64 // idle time after which a device that is offline leaves memory; default 900 000, 0 = never
+	PurgeBytes      int   // bytes snapshotted that make a purge due; default 8 MiB
+	PurgeEvery      int64 // or this much time; default 10 000
+	RecomputeAtOnce int   // rollups recomputed from the archive at once; default 4
+
+	RetryFirst int64 // wait before the first retry of a store operation; default 100
+	RetryMost  int64 // longest wait between two; default 5 000
+	// SnapshotPatience is how long the snapshot store may fail before the shard works on without it:
+	// generation + 1, and states come from the archive; default 120 000.
+	SnapshotPatience int64
+}
+
+// WithDefaults fills zero fields.
+func (c Config) WithDefaults() Config {
+	set := func(p *int64, v int64) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	setInt := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	setInt(&c.Shards, 64)
+	set(&c.FlushAge, 1000)
+	setInt(&c.FlushBytes, 256<<10)
+	setInt(&c.FlushParallel, 4)
+	set(&c.CheckpointEvery, 1000)
+	set(&c.SnapshotWithin, 60_000)
+	set(&c.PassivateAfter, 900_000)
+	setInt(&c.PurgeBytes, 8<<20)
+	set(&c.PurgeEvery, 10_000)
+	setInt(&c.RecomputeAtOnce, 4)
+	set(&c.RetryFirst, 100)
+	set(&c.RetryMost, 5_000)
+	set(&c.SnapshotPatience, 120_000)
+	setInt(&c.Fleet.WindowCount, 60)
+	return c
+}
+
+// core is a shard without its actor: it takes messages, results and ticks one at a time, decides, and
+// asks effects for the rest. It knows no clock (now is handed in), starts no goroutine and does no I/O,
+// so the simulation runs the very code that production runs.
+//
+// Sequences in it are logical (stream sequence + offset).
+type core struct {
+	shard messages.Shard
+	cfg   Config
+	fx    effects
+	rnd   *rand.Rand
+
+	now     int64 // ms, of the last call
+	saved   Checkpoint
+	current Checkpoint // as of stored: what the next save will say, but for Snapshotted
+	lost    error      // not nil: the shard is no longer ours, or broken; nothing is done any more
+
+	startStored      uint64 // stored when this life began: what is at or below it is replayed
+	startSnapshotted uint64
+	settled          bool // the replay is over, and settings are those in force
+
+	applied         uint64 // highest logical sequence taken in
+	appliedLandmark int64  // arrival (ns) of that message
+	writeTime       int64  // last given
+	arrival         int64  // of the newest message, ms
+	producers       producers
+	sites           map[string]*siteState
+	entries         []*entry
+	inFlight        pendings
+	touched         []*entry // with readings of the pull at hand
+	rejects         *rejectJob
+	cold            []loadWant // to be loaded at the end of this step
+	gather          *gather
+	gatherNo        uint64 // of the gather at hand
+	flushing        int
+	openGather      []*gather // sealed and not appended, ascending
+	dirty           map[bucketKey]*dirtyBucket
+	dirtyWaiting    []*dirtyBucket
+	dirtyReady      []*dirtyBucket
+	creditShort     bool // set by the shard while its feed waits for credit
+	tickedAt        int64
+	failingSince    int64 // since when the snapshot store has failed without a break, 0 = it works
+	computing       int
+	retries         []retry
+
+	round    snapshotRound
+	marker   persistence.Marker // as we know it in the store
+	draining bool               // no more is pulled: everything is to be stored, snapshotted and checkpointed soon
+	saving   bool
+	savedAt  int64
+	purged   purgeState
+	spare    spareParts
+	stats    Stats
+}
+
+// Stats are figures of a shard for metrics; all but the gauges only grow while the shard lives.
+type Stats struct {
+	Counts        messages.Counts // decided in this life, replayed ones too
+	Replayed      uint64          // readings taken in again from below `stored`
+	Rejected      uint64
+	Repeated      uint64 // batches that came again
+	Rollups       uint64
+	Recomputed    uint64
+	Snapshots     uint64
+	Checkpoints   uint64
+	Panics        uint64
+	Retries       uint64
+	Events        uint64
+	InFlight      int    // bytes, gauge
+	Devices       int    // gauge
+	Active        int    // gauge
+	Applied       uint64 // gauge
+	Stored        uint64 // gauge
+	Snapshotted   uint64 // gauge
+	OldestPending int64  // arrival (ms) of the oldest message that is not stored, 0 = none
+}
+
+// siteState is what a shard holds of one site.
+type siteState struct {
+	name    string
+	own     messages.Settings  // the site's level
+	merged  *messages.Settings // over the fleet's; shared with devices, never changed
+	seq     uint64             // of the command that set it
+	devices map[string]*entry
+}
+
+// retry is a job that waits for its next try.
+type retry struct {
+	at int64
+	do func()
+}
+
+// newCore makes a core from a plan. Entries are added with know before the first message.
+func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.Rand, now int64) *core {
+	c := &core{
+		shard: shard, cfg: cfg, fx: fx, rnd: rnd, now: now,
+		saved: plan.Checkpoint, current: plan.Checkpoint,
+		startStored: plan.Checkpoint.Stored, startSnapshotted: plan.Checkpoint.Snapshotted,
+		applied:   plan.Checkpoint.Snapshotted,
+		writeTime: plan.Checkpoint.WriteTimeSnapshotted,
+		producers: plan.Checkpoint.ProducersSnapshotted.clone(),
+		sites:     map[string]*siteState{},
+		dirty:     map[bucketKey]*dirtyBucket{},
+	}
+	c.current.ProducersStored = plan.Checkpoint.ProducersStored.clone()
+	c.savedAt = now
+	c.round.endedAt = now
+	c.purged.at = now
+	c.gather = c.newGather()
+	if plan.WentBack != "" {
+		fx.note(Notice{Kind: NoticeWentBack, Shard: shard, Count: 1,
+			Text: plan.WentBack + "; all that is in it is taken as new"})
+	}
+	if plan.Hole > 0 {
+		fx.note(Notice{Kind: NoticeHole, Shard: shard, Count: plan.Hole,
+			Text: "messages are gone from the stream that no checkpoint says are stored; going on from the first that is there"})
+	}
+	if plan.Rebuild && plan.WentBack == "" && plan.Checkpoint.Stored > 0 {
+		fx.note(Notice{Kind: NoticeSnapshotsLost, Shard: shard, Count: 1,
+			Text: fmt.Sprintf("snapshots are missing or older than the checkpoint; states come from the archive, under generation %d", plan.Checkpoint.Generation)})
+	}
+	return c
+}
+
+// know adds a device that the snapshot store or the archive knows of. snapshot is the sequence of its
+// snapshot, 0 when it has none.
+func (c *core) know(row messages.DeviceRow, snapshot uint64, due int64) {
+	e := c.entry(row.Device.Site, row.Device.Device)
+	e.phase, e.registered = cold, true
+	e.seq, e.snapSeq = snapshot, snapshot
+	if snapshot > 0 {
+		e.row, e.due = row, due
+	}
+}
+
+// knowSite sets a site's own settings as of the plan's snapshotted sequence.
+func (c *core) knowSite(site string, own messages.Settings, sequence uint64) {
+	c.site(site).set(own, sequence, c.cfg.Fleet)
+}
+
+// set puts other settings in force at the site's level.
+func (s *siteState) set(own messages.Settings, sequence uint64, fleet messages.Settings) {
+	merged := own.Over(fleet)
+	s.own, s.seq, s.merged = own, sequence, &merged
+}
+
+func (c *core) site(name string) *siteState {
+	s := c.sites[name]
+	if s == nil {
+		s = &siteState{name: name, devices: map[string]*entry{}}
+		s.set(messages.Settings{}, 0, c.cfg.Fleet)
+		c.sites[s.name] = s
+	}
+	return s
+}
+
+// entry returns the line of a device in the shard's table, made when there is none.
+func (c *core) entry(site, device string) *entry {
+	s := c.sites[site]
+	if s == nil {
+		s = c.site(string(append([]byte(nil), site...)))
+	}
+	e := s.devices[device]
+	if e == nil {
+		id := messages.DeviceID{Site: s.name, Device: string(append([]byte(nil), device...))}
+		e = &entry{id: id, site: s, row: messages.DeviceRow{Device: id, Status: messages.StatusUnknown}}
+		s.devices[id.Device] = e
+		c.entries = append(c.entries, e)
+	}
+	return e
+}
+
+// find returns the line of a device, nil when the shard knows none.
+func (c *core) find(id messages.DeviceID) *entry {
+	if s := c.sites[id.Site]; s != nil {
+		return s.devices[id.Device]
+	}
+	return nil
+}
+
+// mayPull tells whether the core takes more messages: their sequences must stay within what the saved
+// checkpoint reserves.
+func (c *core) mayPull() bool {
+	return c.lost == nil && c.applied+100_000 < c.saved.Reserved
+}
+
+// tick is called about ten times a second. caughtUp tells that the feed has nothing more right now,
+// so that silence of a device is silence, not our own lag.
+func (c *core) tick(now int64, caughtUp bool) {
+	c.now = now
+	if c.lost != nil {
+		return
+	}
+	c.retryDue()
+	if c.gather.due(c) {
+		c.flush()
+	}
+	c.tickDevices(caughtUp)
+	c.stepSnapshots()
+	c.stepCheckpoint()
+	c.stepPurge()
+	c.endStep()
+}
+
+// again asks for a job once more, later; the wait doubles up to RetryMost, with jitter. A fenced
+// store means that the shard has a newer owner.
+func (c *core) again(r *retryable, err error, what string, do func()) {
+	if errors.Is(err, persistence.ErrFenced) {
+		c.lose(fmt.Errorf("%s: %w", what, err))
+		return
+	}
+	c.stats.Retries++
+	if r.attempts == 0 {
+		c.fx.note(Notice{Kind: NoticeRetry, Shard: c.shard, Count: 1, Text: what + ": " + err.Error()})
+	}
+	wait := min(c.cfg.RetryFirst<<min(r.attempts, 16), c.cfg.RetryMost)
+	wait += c.rnd.Int64N(wait/2 + 1)
+	r.attempts++
+	c.retries = append(c.retries, retry{at: c.now + wait, do: do})
+}
+
+func (c *core) retryDue() {
+	waiting := c.retries[:0]
+	var due []func()
+	for _, r := range c.retries {
+		if r.at <= c.now {
+			due = append(due, r.do)
+		} else {
+			waiting = append(waiting, r)
+		}
+	}
+	clear(c.retries[len(waiting):])
+	c.retries = waiting
+	for _, do := range due {
+		do()
+	}
+}
+
+// shortOfCredit says that the feed waits for credit: what is gathered goes to the archive at once.
+func (c *core) shortOfCredit() {
+	c.creditShort = true
+	if c.gather.due(c) {
+		c.flush()
+	}
+}
+
+// drained tells whether nothing is left to do: the next owner will find it all in the checkpoint.
+func (c *core) drained() bool {
+	if c.lost != nil {
+		return true
+	}
+	k := &c.saved
+	return c.inFlight.count == 0 && !c.round.running && k.Stored == c.applied && k.Snapshotted == c.applied
+}
+
+// lose ends the core: what is under way is left to the next owner.
+func (c *core) lose(err error) {
+	if c.lost == nil {
+		c.lost = err
+	}
+}
+
+// statistics returns the shard's figures as of now.
+func (c *core) statistics() Stats {
+	s := c.stats
+	s.Devices = len(c.entries)
+	for _, e := range c.entries {
+		if e.phase == active {
+			s.Active++
+		}
+	}
+	s.InFlight = c.inFlight.bytes
+	s.Applied, s.Stored, s.Snapshotted = c.applied, c.current.Stored, c.saved.Snapshotted
+	if p := c.inFlight.oldest(); p != nil {
+		s.OldestPending = p.arrival
+	}
+	return s
+}
+
+// millis converts a stream's arrival time to milliseconds.
+func millis(arrival int64) int64 { return arrival / int64(time.Millisecond) }

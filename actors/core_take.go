@@ -1,0 +1,428 @@
+package actors
+
+import (
+	"fmt"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// spareParts are decoders and slices that the next gather uses again.
+type spareParts struct {
+	decoders []*messages.Decoder
+	devices  [][]persistence.DeviceRows
+	batch    messages.Batch
+	op       *op
+}
+
+// pulled takes messages from the feed, in order. A message at or below what was taken already is
+// skipped. msgs and their data must not change as long as the shard lives.
+func (c *core) pulled(now int64, msgs []messages.Message) {
+	c.now = now
+	if c.lost != nil {
+		return
+	}
+	first := c.inFlight.first + int32(c.inFlight.count)
+	for i := range msgs {
+		c.take(&msgs[i])
+	}
+	c.deliver()
+	c.settleSettings()
+	c.sendRejects()
+	for name := first; name != c.inFlight.first+int32(c.inFlight.count); name++ {
+		c.inFlight.at(name).open--
+	}
+	c.advance()
+	if c.gather.due(c) {
+		c.flush()
+	}
+	c.endStep()
+}
+
+// settleSettings has, once the replay is over, every device go by the settings in force: those of the
+// fleet may be others than in the life before.
+func (c *core) settleSettings() {
+	if c.settled || c.replaying(c.applied) {
+		return
+	}
+	c.settled = true
+	for _, e := range c.entries {
+		if e.phase == active || e.phase == loading {
+			c.giveWork(e, work{settings: &siteChange{
+				merged: e.site.merged, sequence: e.site.seq, always: true, writeTime: c.writeTime, message: noMessage,
+			}})
+		}
+	}
+}
+
+// take decodes one message and puts its readings into the inboxes of their devices.
+func (c *core) take(m *messages.Message) {
+	seq := m.Sequence + c.current.Offset
+	if seq <= c.applied {
+		return
+	}
+	c.applied = seq
+	c.writeTime = max(m.Arrival/1000, c.writeTime+1)
+	c.arrival, c.appliedLandmark = millis(m.Arrival), m.Arrival
+	c.purged.bytes += len(m.Data)
+	name := c.inFlight.push(pending{
+		sequence: seq, arrival: c.arrival, landmark: m.Arrival, writeTime: c.writeTime,
+		bytes: messageCost(m), open: 1,
+	})
+	subject, err := messages.ParseShardSubject(m.Subject)
+	if err == nil && subject.Shard != c.shard {
+		err = fmt.Errorf("%w: it came to shard %d", messages.ErrInvalid, c.shard)
+	}
+	if err != nil {
+		c.rejectMessage(name, m, messages.DeviceID{}, err)
+		return
+	}
+	switch subject.Kind {
+	case messages.KindControl, messages.KindSiteControl:
+		c.takeControl(name, m, subject)
+	default:
+		c.takeBatch(name, m, subject)
+	}
+}
+
+// messageCost is what a message counts for in bytes in flight.
+func messageCost(m *messages.Message) int { return len(m.Data) + len(m.Subject) + 64 }
+
+// takeBatch takes one message with readings.
+func (c *core) takeBatch(name int32, m *messages.Message, subject messages.ShardSubject) {
+	b := &c.spare.batch
+	dec := c.gather.decoder
+	if err := dec.Message(m.Type, subject, m.Data, b); err != nil {
+		c.rejectMessage(name, m, messages.DeviceID{Site: subject.Site, Device: subject.Device}, err)
+		return
+	}
+	p := c.inFlight.at(name)
+	if b.Producer != "" && !c.account(p, subject.Site, b) {
+		return
+	}
+	site := c.siteOf(subject.Site)
+	index := int32(0)
+	for i := range b.Blocks {
+		block := &b.Blocks[i]
+		e := site.devices[block.Device]
+		if e == nil {
+			id := messages.DeviceID{Site: subject.Site, Device: block.Device}
+			if belongs := messages.ShardOf(id, c.cfg.Shards); belongs != c.shard {
+				c.rejectBlock(name, m, id, block, index, fmt.Sprintf("device %s belongs to shard %d and was sent to shard %d: compute the shard as docs/wire.md says, or publish to readings.%s.%s", id, belongs, c.shard, id.Site, id.Device))
+				index += int32(len(block.Readings))
+				continue
+			}
+			e = c.entry(id.Site, id.Device)
+		}
+		if len(e.inbox) == 0 && len(block.Readings) > 0 {
+			c.touched = append(c.touched, e)
+		}
+		for k := range block.Readings {
+			e.inbox = append(e.inbox, Arrived{
+				Sequence: p.sequence, Arrival: p.arrival, WriteTime: p.writeTime,
+				Reading: block.Readings[k], Message: name, Index: index,
+			})
+			index++
+		}
+		p.readings += uint32(len(block.Readings))
+	}
+	for _, r := range dec.Refused() {
+		c.rejectReading(name, m, r)
+	}
+}
+
+// siteOf is site without copying the name when it is known.
+func (c *core) siteOf(name string) *siteState {
+	if s := c.sites[name]; s != nil {
+		return s
+	}
+	return c.site(string(append([]byte(nil), name...)))
+}
+
+// account notes the batch under its producer; false when it has been here before and is not applied again.
+func (c *core) account(p *pending, site string, b *messages.Batch) bool {
+	key := producerKey{Site: site, Producer: b.Producer, Run: b.Run}
+	a := c.producers[key]
+	if a == nil {
+		key.Site = c.siteOf(site).name
+		key.Producer = string(append([]byte(nil), key.Producer...))
+		a = c.producers.at(key)
+		a.Key = key
+	}
+	p.producer, p.batch = a.Key, b.Sequence
+	a.Last = p.sequence
+	if a.has(b.Sequence) {
+		p.repeated, p.accounted = true, true
+		a.Repeated++
+		return false
+	}
+	p.accounted = a.add(b.Sequence)
+	return true
+}
+
+// takeControl takes a command.
+func (c *core) takeControl(name int32, m *messages.Message, subject messages.ShardSubject) {
+	id := messages.DeviceID{Site: subject.Site, Device: subject.Device}
+	control, err := messages.DecodeControl(m.Type, m.Data)
+	if err == nil && subject.Kind == messages.KindControl {
+		if belongs := messages.ShardOf(id, c.cfg.Shards); belongs != c.shard {
+			err = fmt.Errorf("%w: device %s belongs to shard %d", messages.ErrInvalid, id, belongs)
+		}
+	}
+	if err == nil && subject.Kind == messages.KindSiteControl && control.Settings == nil {
+		err = fmt.Errorf("%w: only settings can be changed for a whole site", messages.ErrInvalid)
+	}
+	if err != nil {
+		c.rejectMessage(name, m, id, err)
+		return
+	}
+	c.deliver() // what came before it comes before it
+	p := c.inFlight.at(name)
+	if subject.Kind == messages.KindSiteControl {
+		c.changeSite(name, p, subject.Site, control)
+		return
+	}
+	e := c.entry(id.Site, id.Device)
+	c.giveWork(e, work{control: &controlWork{
+		control: control, base: e.site.merged, sequence: p.sequence, arrival: p.arrival, writeTime: p.writeTime, message: name,
+	}})
+}
+
+// changeSite sets a site's settings and tells its devices. Cold ones are woken for it: what such a
+// change takes out of a window must be known to the archive, or a rebuilt window would hold more.
+func (c *core) changeSite(name int32, p *pending, site string, control messages.Control) {
+	s := c.siteOf(site)
+	if p.sequence <= s.seq {
+		return
+	}
+	s.set(*control.Settings, p.sequence, c.cfg.Fleet)
+	for _, e := range c.entries {
+		if e.site == s && e.phase != fresh {
+			c.giveWork(e, work{settings: &siteChange{
+				merged: s.merged, sequence: p.sequence, arrival: p.arrival, writeTime: p.writeTime, message: name,
+			}})
+		}
+	}
+	if !c.replaying(p.sequence) {
+		c.addRecord(messages.DeviceID{Site: s.name}, nil, persistence.Record{
+			Sequence: p.sequence, WriteTime: p.writeTime, Payload: encodeSiteRecord(s.own),
+		}, name)
+	}
+}
+
+// replaying tells whether a message was stored in an earlier life: it changes memory, but writes no
+// rows and says no events.
+func (c *core) replaying(sequence uint64) bool { return sequence <= c.startStored }
+
+// deliver hands each touched device its readings, in one op.
+func (c *core) deliver() {
+	for i, e := range c.touched {
+		c.touched[i] = nil
+		in := e.inbox
+		if !e.ready() {
+			e.inbox = nil
+			c.giveWork(e, work{in: copied(in)})
+			continue
+		}
+		e.inbox = in[:0]
+		o := c.spare.op
+		c.spare.op = nil
+		if o == nil {
+			o = &op{}
+		}
+		o.kind, o.entry, o.limits, o.in = opApply, e, &c.cfg.Limits, in
+		if c.fx.run(o) {
+			c.ran(o)
+			clear(in)
+			o.reset()
+			c.spare.op = o
+		} else {
+			e.inbox = nil
+			c.await(o)
+		}
+	}
+	c.touched = c.touched[:0]
+}
+
+// reset makes an op ready for its next use; the outcome keeps its memory.
+func (o *op) reset() {
+	o.entry, o.in, o.row = nil, nil, messages.DeviceRow{}
+	o.state.Store(0)
+}
+
+// giveWork has the entry do something now if it is ready, and after all that waits already if not.
+func (c *core) giveWork(e *entry, w work) {
+	c.hold(w)
+	if !e.ready() {
+		e.queue = append(e.queue, w)
+		c.wake(e)
+		return
+	}
+	c.start(e, w)
+}
+
+// wake sees to it that an entry with work gets ready.
+func (c *core) wake(e *entry) {
+	switch e.phase {
+	case fresh:
+		d := NewDevice(e.id, e.site.merged)
+		c.installed(e, d)
+	case cold:
+		e.phase = loading
+		c.cold = append(c.cold, loadWant{
+			entry: e, expected: e.snapSeq, asOf: c.rebuiltAsOf(e), settings: e.site.merged,
+			settingsAt: e.site.seq, settingsHold: !c.replaying(c.applied),
+		})
+	}
+}
+
+// rebuiltAsOf is up to where a cold device's rows in the archive make its state: nothing came for it
+// since then.
+func (c *core) rebuiltAsOf(e *entry) uint64 {
+	if e.loaded {
+		return max(c.startSnapshotted, e.seq)
+	}
+	return c.startSnapshotted
+}
+
+// installed gives a device to its actor and starts what has waited for it.
+func (c *core) installed(e *entry, d *Device) {
+	e.phase, e.loaded = active, true
+	c.fx.install(e, d)
+	e.seq, e.row, e.due = d.Sequence(), d.Row(), d.Due()
+	c.drain(e)
+}
+
+// drain starts what waits for the entry.
+func (c *core) drain(e *entry) {
+	if e.draining {
+		return
+	}
+	e.draining = true
+	defer func() { e.draining = false }()
+	for e.phase == active && e.busy == nil && len(e.queue) > 0 {
+		w := e.queue[0]
+		e.queue[0] = work{}
+		e.queue = e.queue[1:]
+		c.start(e, w)
+	}
+	if len(e.queue) == 0 {
+		e.queue = nil
+	}
+}
+
+// start turns work into an op and runs it. The messages of the work are held open already.
+func (c *core) start(e *entry, w work) {
+	o := &op{entry: e, limits: &c.cfg.Limits, waiting: true}
+	switch {
+	case w.in != nil:
+		o.kind, o.in = opApply, w.in
+	case w.control != nil:
+		o.kind, o.control, o.base = opControl, w.control, w.control.base
+	case w.settings != nil:
+		o.kind, o.settings, o.base = opSettings, w.settings, w.settings.merged
+	case w.ask != nil:
+		o.kind, o.ask = opAsk, w.ask
+	}
+	c.launch(o)
+}
+
+// launch runs an op that holds its messages by itself.
+func (c *core) launch(o *op) {
+	o.entry.busy = o
+	if c.fx.run(o) {
+		c.ran(o)
+	}
+}
+
+// await keeps an op that the actor has not finished. Its readings leave the gather's arena.
+func (c *core) await(o *op) {
+	o.entry.busy = o
+	if !o.waiting {
+		o.in = copied(o.in)
+		o.waiting = true
+		c.hold(work{in: o.in})
+	}
+}
+
+// hold counts w in the messages it comes from.
+func (c *core) hold(w work) { c.eachMessage(w, func(name int32) { c.inFlight.at(name).open++ }) }
+
+// letGo takes back what hold did.
+func (c *core) letGo(w work) { c.eachMessage(w, c.close) }
+
+func (c *core) eachMessage(w work, fn func(int32)) {
+	switch {
+	case w.control != nil:
+		fn(w.control.message)
+	case w.settings != nil:
+		if w.settings.message != noMessage {
+			fn(w.settings.message)
+		}
+	case len(w.in) > 0:
+		last := w.in[0].Message - 1
+		for i := range w.in {
+			if name := w.in[i].Message; name != last {
+				fn(name)
+				last = name
+			}
+		}
+	}
+}
+
+// close says that one thing of a message is done.
+func (c *core) close(name int32) {
+	p := c.inFlight.at(name)
+	p.open--
+	if p.open == 0 && name == c.inFlight.first {
+		c.advance()
+	}
+}
+
+// advance moves `stored` over messages that are done.
+func (c *core) advance() {
+	released := 0
+	for p := c.inFlight.oldest(); p != nil && p.open == 0; p = c.inFlight.oldest() {
+		released += p.bytes
+		if !c.replaying(p.sequence) {
+			c.stored(p)
+		}
+		c.inFlight.pop()
+	}
+	if released > 0 {
+		c.fx.release(released)
+	}
+}
+
+// stored moves the checkpoint to be over one message.
+func (c *core) stored(p *pending) {
+	k := &c.current
+	k.Stored, k.WriteTimeStored = p.sequence, p.writeTime
+	k.StoredMark = p.landmark
+	k.Counts.Add(p.counts)
+	k.Rejected += uint64(p.rejected)
+	if p.batch > 0 {
+		a := k.ProducersStored.at(p.producer)
+		a.Key, a.Last = p.producer, p.sequence
+		if p.repeated {
+			a.Repeated++
+			k.Repeated++
+		} else {
+			a.add(p.batch)
+			a.Readings += uint64(p.readings)
+		}
+	}
+}
+
+// endStep sends what the step has gathered.
+func (c *core) endStep() {
+	c.sendRejects()
+	if len(c.cold) > 0 && c.lost == nil {
+		j := &loadJob{
+			generation: c.saved.Generation, snapshotted: c.startSnapshotted,
+			stored: c.saved.Stored, wants: c.cold,
+		}
+		c.cold = nil
+		c.fx.load(j)
+	}
+}

@@ -1,0 +1,396 @@
+package actors
+
+import (
+	"errors"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// gather is what goes to the archive in one append: rows of many devices and messages.
+type gather struct {
+	retryable
+	no       uint64
+	batch    persistence.Batch
+	messages []int32 // that wait for it, each once
+	since    int64   // when its first row came
+	bytes    int     // wire bytes of those messages
+	rollups  uint64
+	decoder  *messages.Decoder // owns the memory that rows of its batch refer to
+}
+
+func (c *core) newGather() *gather {
+	c.gatherNo++
+	g := &gather{no: c.gatherNo, batch: persistence.Batch{Shard: c.shard}}
+	if n := len(c.spare.decoders); n > 0 {
+		g.decoder, c.spare.decoders = c.spare.decoders[n-1], c.spare.decoders[:n-1]
+	} else {
+		g.decoder = &messages.Decoder{}
+	}
+	if n := len(c.spare.devices); n > 0 {
+		g.batch.Devices, c.spare.devices = c.spare.devices[n-1], c.spare.devices[:n-1]
+	}
+	return g
+}
+
+// due tells whether the gather should be handed to the archive now.
+func (g *gather) due(c *core) bool {
+	if len(g.batch.Devices) == 0 || c.flushing >= c.cfg.FlushParallel {
+		return false
+	}
+	return g.bytes >= c.cfg.FlushBytes || c.now-g.since >= c.cfg.FlushAge || c.creditShort || c.draining
+}
+
+// flush hands the gather at hand to the archive.
+func (c *core) flush() {
+	g := c.gather
+	c.gather = c.newGather()
+	c.openGather = append(c.openGather, g)
+	c.flushing++
+	c.fx.append(g)
+}
+
+// device returns the gather's place for a device.
+func (c *core) device(e *entry) *persistence.DeviceRows {
+	g := c.gather
+	if e.gatherNo != g.no {
+		e.gatherNo, e.gatherAt = g.no, g.place(e.id)
+	}
+	if len(g.batch.Devices) == 1 && g.since == 0 {
+		g.since = c.now
+	}
+	return &g.batch.Devices[e.gatherAt]
+}
+
+// place makes room for one more device, using again the slices of an earlier gather.
+func (g *gather) place(id messages.DeviceID) int {
+	n := len(g.batch.Devices)
+	if n < cap(g.batch.Devices) {
+		g.batch.Devices = g.batch.Devices[:n+1]
+		d := &g.batch.Devices[n]
+		*d = persistence.DeviceRows{Device: id, Rows: d.Rows[:0], Rollups: d.Rollups[:0], Records: d.Records[:0]}
+	} else {
+		g.batch.Devices = append(g.batch.Devices, persistence.DeviceRows{Device: id})
+	}
+	return n
+}
+
+// joins has the message wait for the gather at hand.
+func (c *core) joins(name int32) {
+	p := c.inFlight.at(name)
+	if p.gatherNo != c.gather.no {
+		p.gatherNo = c.gather.no
+		p.open++
+		c.gather.messages = append(c.gather.messages, name)
+		c.gather.bytes += p.bytes
+	}
+}
+
+// noMessage stands for work that no message waits for.
+const noMessage = int32(-1 << 31)
+
+// addRecord gives the archive a record of a device (e) or, with e nil, of a site.
+func (c *core) addRecord(id messages.DeviceID, e *entry, r persistence.Record, name int32) {
+	var d *persistence.DeviceRows
+	if e != nil {
+		d = c.device(e)
+	} else {
+		d = &c.gather.batch.Devices[c.gather.place(id)]
+		if c.gather.since == 0 {
+			c.gather.since = c.now
+		}
+	}
+	d.Records = append(d.Records, r)
+	if name != noMessage {
+		c.joins(name)
+	}
+}
+
+// ran takes the result of an op.
+func (c *core) ran(o *op) {
+	if c.lost != nil {
+		return
+	}
+	e := o.entry
+	if e.busy == o {
+		e.busy = nil
+		e.panics = 0
+	}
+	switch o.kind {
+	case opApply:
+		c.ranApply(o)
+	case opControl:
+		c.ranControl(o)
+	case opSettings:
+		c.ranSettings(o)
+	case opSnapshot:
+		c.captured(o)
+	case opTick:
+		if o.changed {
+			c.announceStatus(e, o.status, noMessage)
+		}
+	case opAsk:
+		o.ask.answer(o.ask.err)
+	}
+	if o.kind != opAsk {
+		if o.kind != opSnapshot && (o.seq != e.seq || o.changed || o.raised) {
+			e.unsaved = true
+		}
+		e.seq, e.row, e.due = o.seq, o.row, o.due
+	}
+	if o.waiting {
+		held := work{in: o.in, control: o.control, settings: o.settings}
+		if len(held.in) == 0 {
+			held.in = o.failing // of the same one message
+		}
+		c.letGo(held)
+	}
+	if len(e.queue) > 0 {
+		c.drain(e)
+	}
+}
+
+// ranApply takes what became of readings: rows for the archive, rejects, rollups, events.
+func (c *core) ranApply(o *op) {
+	e := o.entry
+	var d *persistence.DeviceRows
+	spoken := 0
+	for i := range o.failing {
+		c.rejectFailing(e, &o.failing[i])
+	}
+	for i := range o.in {
+		a := &o.in[i]
+		p := c.inFlight.at(a.Message)
+		countDecision(&p.counts, a.Decision)
+		if c.replaying(a.Sequence) {
+			c.stats.Replayed++
+			continue
+		}
+		if a.Decision == Refused {
+			c.rejectArrived(e, a, a.Reason)
+			continue
+		}
+		spoken++
+		if !a.Written() {
+			continue
+		}
+		if d == nil {
+			d = c.device(e)
+			e.deleted = false
+		}
+		c.joins(a.Message)
+		d.Rows = append(d.Rows, a.Row())
+	}
+	c.stats.Counts.Add(o.out.Counts)
+	for _, r := range o.out.Records {
+		e.registered, e.deleted = true, false
+		if !c.replaying(r.Sequence) {
+			c.addRecord(e.id, e, r, c.nameOf(r.Sequence))
+		}
+	}
+	c.addRollups(e, o.out.Rollups)
+	c.addDirty(e, o.out.Dirty)
+	for _, s := range o.out.Status {
+		if name := c.nameOf(s.Sequence); !c.replaying(s.Sequence) {
+			c.announceStatus(e, s, name)
+		}
+	}
+	if spoken > 0 && c.fx.listening(e.id.Site) {
+		c.sayReadings(e, o.in)
+	}
+}
+
+func countDecision(n *messages.Counts, d Decision) {
+	switch d {
+	case InOrder:
+		n.InOrder++
+	case Late:
+		n.Late++
+	case Stale:
+		n.Stale++
+	case Duplicate:
+		n.Duplicate++
+	case Refused:
+		n.Refused++
+	default:
+		return
+	}
+	n.Received++
+}
+
+// nameOf returns the name of the message with that sequence; noMessage when it is not in flight.
+func (c *core) nameOf(sequence uint64) int32 {
+	q := &c.inFlight
+	low, high := 0, q.count
+	for low < high {
+		mid := (low + high) / 2
+		if q.at(q.first+int32(mid)).sequence < sequence {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	if low < q.count && q.at(q.first+int32(low)).sequence == sequence {
+		return q.first + int32(low)
+	}
+	return noMessage
+}
+
+// addRollups gives the archive rollups that memory holds whole. The messages that closed them wait.
+func (c *core) addRollups(e *entry, rollups []persistence.RollupRow) {
+	for i := range rollups {
+		r := &rollups[i]
+		if c.replaying(r.Sequence) {
+			continue
+		}
+		c.addRollup(e, *r)
+		if name := c.nameOf(r.Sequence); name != noMessage {
+			c.joins(name)
+		}
+	}
+}
+
+func (c *core) addRollup(e *entry, r persistence.RollupRow) {
+	d := c.device(e)
+	d.Rollups = append(d.Rollups, r)
+	c.gather.rollups++
+	c.stats.Rollups++
+}
+
+// ranControl takes what a command led to.
+func (c *core) ranControl(o *op) {
+	w, e := o.control, o.entry
+	if c.replaying(w.sequence) || !o.result.Applied {
+		if w.control.Delete && c.replaying(w.sequence) {
+			e.deleted = true
+		}
+		return
+	}
+	for _, r := range o.result.Records {
+		c.addRecord(e.id, e, r, w.message)
+	}
+	c.addRollups(e, o.result.Rollups)
+	c.addDirty(e, o.result.Dirty)
+	if w.control.Delete {
+		e.registered, e.deleted = false, true
+		c.inFlight.at(w.message).open++
+		e.deleting++
+		c.forgetDirty(e)
+		c.fx.deleteDevice(&deleteJob{entry: e, sequence: w.sequence, writeTime: w.writeTime, message: w.message})
+	}
+}
+
+func (c *core) ranSettings(o *op) {
+	w := o.settings
+	o.entry.siteSeq = max(o.entry.siteSeq, w.sequence)
+	if o.raised && !c.replaying(w.sequence) {
+		c.addRecord(o.entry.id, o.entry, persistence.Record{
+			Sequence: max(w.sequence, o.seq), WriteTime: w.writeTime, Payload: o.record,
+		}, w.message)
+	}
+}
+
+// deleted answers a deleteJob.
+func (c *core) deleted(j *deleteJob, err error) {
+	if j.done || c.lost != nil {
+		return
+	}
+	if err != nil {
+		c.again(&j.retryable, err, "delete device "+j.entry.id.String(), func() { c.fx.deleteDevice(j) })
+		return
+	}
+	j.done = true
+	j.entry.deleting--
+	c.close(j.message)
+	c.wakeDirty()
+}
+
+// appended answers an append: err is what Append returned, and the devices in the batch have their own.
+func (c *core) appended(g *gather, err error) {
+	if g.done || c.lost != nil {
+		return
+	}
+	if err != nil {
+		c.appendFailed(g, err)
+		return
+	}
+	g.done = true
+	c.flushing--
+	for i, other := range c.openGather {
+		if other == g {
+			c.openGather = append(c.openGather[:i], c.openGather[i+1:]...)
+			break
+		}
+	}
+	g.decoder.Reset()
+	c.spare.decoders = append(c.spare.decoders, g.decoder)
+	if g.batch.Devices != nil {
+		c.spare.devices = append(c.spare.devices, g.batch.Devices[:0])
+	}
+	g.batch.Devices, g.decoder = nil, nil
+	for _, name := range g.messages {
+		c.close(name)
+	}
+	c.wakeDirty()
+	if c.gather.due(c) {
+		c.flush()
+	}
+}
+
+// appendFailed keeps what is not stored for the next try, and takes out what never will be.
+func (c *core) appendFailed(g *gather, err error) {
+	kept := make([]persistence.DeviceRows, 0, len(g.batch.Devices))
+	for _, d := range g.batch.Devices {
+		switch {
+		case d.Err == nil:
+		case errors.Is(d.Err, persistence.ErrFenced):
+			err = d.Err
+			kept = append(kept, d)
+		case errors.Is(d.Err, persistence.ErrRefused):
+			kept = c.splitRefused(g, d, kept)
+		default:
+			kept = append(kept, d)
+		}
+	}
+	g.batch.Devices = kept
+	if len(kept) == 0 {
+		c.sendRejects()
+		c.appended(g, nil)
+		return
+	}
+	for i := range kept {
+		kept[i].Err = nil
+	}
+	c.again(&g.retryable, err, "append to the archive", func() { c.fx.append(g) })
+}
+
+// splitRefused parts what the archive refused into single rows, and puts a row that was refused by
+// itself into rejects.
+func (c *core) splitRefused(g *gather, d persistence.DeviceRows, kept []persistence.DeviceRows) []persistence.DeviceRows {
+	if len(d.Rows)+len(d.Rollups)+len(d.Records) == 1 {
+		for _, row := range d.Rows {
+			name := c.nameOf(row.Sequence)
+			if name == noMessage {
+				continue
+			}
+			c.inFlight.at(name).counts.Refused++
+			c.addReject(name, messages.Reject{
+				Shard: c.shard, Sequence: row.Sequence, Index: 2_000_000 + int(row.Time&0xfffff),
+				Subject: messages.ShardReadingsSubject(c.shard, d.Device), Device: d.Device, Arrival: c.inFlight.at(name).arrival,
+				Reason: d.Err.Error(), Type: messages.TypeJSON,
+				Data: messages.AppendReadingJSON(nil, messages.Reading{Time: row.Time, Values: row.Values, Quality: row.Quality, Note: row.Note}),
+			})
+		}
+		return kept
+	}
+	for i := range d.Rows {
+		kept = append(kept, persistence.DeviceRows{Device: d.Device, Rows: d.Rows[i : i+1 : i+1]})
+	}
+	for i := range d.Rollups {
+		kept = append(kept, persistence.DeviceRows{Device: d.Device, Rollups: d.Rollups[i : i+1 : i+1]})
+	}
+	for i := range d.Records {
+		kept = append(kept, persistence.DeviceRows{Device: d.Device, Records: d.Records[i : i+1 : i+1]})
+	}
+	return kept
+}

@@ -1,0 +1,108 @@
+package actors
+
+import (
+	"context"
+	"sync"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// Credit is a member's right to bring in bytes: what is pulled and not yet stored stays within a
+// limit. Each shard always owns enough for one largest message, so none can starve another; of the
+// rest, which all share, one shard takes a quarter at most.
+type Credit struct {
+	own, shared, quarter int
+
+	mu      sync.Mutex
+	used    map[messages.Shard]int
+	lent    int // of shared
+	changed chan struct{}
+}
+
+// DefaultInFlight is the default limit of a member's bytes in flight.
+const DefaultInFlight = 256 << 20
+
+// NewCredit makes the credit of a member: limit in bytes (0 = DefaultInFlight; raised to what the
+// shards own when it is less), for so many shards.
+func NewCredit(limit, shards int) *Credit {
+	if limit == 0 {
+		limit = DefaultInFlight
+	}
+	shared := max(0, limit-shards*MinPull)
+	return &Credit{
+		own: MinPull, shared: shared, quarter: shared / 4,
+		used: map[messages.Shard]int{}, changed: make(chan struct{}),
+	}
+}
+
+// beyond is how much of the shared credit a shard uses that uses n in all.
+func (k *Credit) beyond(n int) int { return max(0, n-k.own) }
+
+// take takes n bytes if they are to be had now.
+func (k *Credit) take(shard messages.Shard, n int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	used := k.used[shard]
+	before, after := k.beyond(used), k.beyond(used+n)
+	if used > 0 && (after > k.quarter || k.lent-before+after > k.shared) {
+		return false
+	}
+	k.used[shard] = used + n
+	k.lent += after - before
+	return true
+}
+
+// Acquire waits until the shard may bring in n bytes. short, if not nil, is called once when it has to wait.
+func (k *Credit) Acquire(ctx context.Context, shard messages.Shard, n int, short func()) error {
+	for {
+		k.mu.Lock()
+		changed := k.changed
+		k.mu.Unlock()
+		if k.take(shard, n) {
+			return nil
+		}
+		if short != nil {
+			short()
+			short = nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Release gives back n bytes.
+func (k *Credit) Release(shard messages.Shard, n int) {
+	if n <= 0 {
+		return
+	}
+	k.mu.Lock()
+	used := k.used[shard]
+	left := max(0, used-n)
+	k.lent += k.beyond(left) - k.beyond(used)
+	k.used[shard] = left
+	close(k.changed)
+	k.changed = make(chan struct{})
+	k.mu.Unlock()
+}
+
+// Reset gives back all that a shard has: it starts anew.
+func (k *Credit) Reset(shard messages.Shard) {
+	k.mu.Lock()
+	used := k.used[shard]
+	k.mu.Unlock()
+	k.Release(shard, used)
+}
+
+// InFlight returns the bytes taken in all.
+func (k *Credit) InFlight() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	sum := 0
+	for _, n := range k.used {
+		sum += n
+	}
+	return sum
+}

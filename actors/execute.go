@@ -1,0 +1,349 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// errSnapshotsWentBack means that the snapshot store has lost the shard's fence: it went back.
+var errSnapshotsWentBack = errors.New("the snapshot store went back")
+
+// executor carries out what a core asks of stores and stream. Its methods wait; the shard calls them
+// from goroutines of their own. They keep no state but the checkpoint's revision.
+type executor struct {
+	shard     messages.Shard
+	archive   persistence.Archive
+	snapshots persistence.Snapshots
+	log       Log
+	cells     Cells // checkpoints
+	outside   Outside
+	epoch     messages.Epoch
+	offset    uint64 // logical sequence = offset + stream sequence
+	revision  uint64 // of the checkpoint
+
+	limits  *Limits
+	inspect func(*Arrived) // a test's look at readings, nil = none
+	fleet   *messages.Settings
+}
+
+// load fetches states: from snapshots, else from the archive.
+func (x *executor) load(ctx context.Context, j *loadJob) ([]loadResult, error) {
+	found := map[messages.DeviceID]*Device{}
+	if j.generation > 0 {
+		ids := make([]messages.DeviceID, len(j.wants))
+		for i := range j.wants {
+			ids[i] = j.wants[i].entry.id
+		}
+		for part := range slices.Chunk(ids, 500) {
+			snaps, err := x.snapshots.Get(ctx, x.shard, j.generation, part)
+			if err != nil {
+				break // the archive knows it all: a snapshot is only a shortcut
+			}
+			for _, s := range snaps {
+				if d, err := DecodeSnapshot(s.Data); err == nil && d.Sequence() == s.Sequence && d.ID() == s.Device && s.Sequence <= j.stored {
+					found[s.Device] = d
+				}
+			}
+		}
+	}
+	results := make([]loadResult, len(j.wants))
+	for i := range j.wants {
+		w := &j.wants[i]
+		if w.upTo > 0 {
+			if err := x.settingsAsOf(ctx, w); err != nil {
+				return nil, err
+			}
+		}
+		d := found[w.entry.id]
+		if d != nil && (d.Sequence() < w.expected || w.upTo > 0 && d.Sequence() > w.upTo) {
+			d = nil
+		}
+		if d != nil {
+			results[i] = loadResult{device: d, snapshot: d.Sequence()}
+		} else {
+			d, err := x.rebuild(ctx, w)
+			if err != nil {
+				return nil, err
+			}
+			results[i] = loadResult{device: d}
+		}
+		if w.upTo > 0 {
+			d, err := x.replay(ctx, results[i].device, w)
+			if err != nil {
+				return nil, err
+			}
+			results[i].device = d
+		}
+	}
+	return results, nil
+}
+
+// settingsAsOf finds the site's level as of w.asOf, where a replay of the device begins.
+func (x *executor) settingsAsOf(ctx context.Context, w *loadWant) error {
+	site := messages.DeviceID{Site: w.entry.id.Site}
+	records, err := x.archive.Records(ctx, x.shard, site)
+	if err != nil {
+		return fmt.Errorf("read the settings of site %s: %w", site.Site, err)
+	}
+	settings := *x.fleet
+	for _, r := range records {
+		if own, err := decodeSiteRecord(r.Payload); err == nil && r.Sequence <= w.asOf {
+			settings = own.Over(*x.fleet)
+		}
+	}
+	w.settings = &settings
+	return nil
+}
+
+// rebuild makes a device's state from the archive, as of w.asOf.
+func (x *executor) rebuild(ctx context.Context, w *loadWant) (*Device, error) {
+	id := w.entry.id
+	records, err := x.archive.Records(ctx, x.shard, id)
+	if err != nil {
+		return nil, fmt.Errorf("read records of %s: %w", id, err)
+	}
+	r, err := NewRebuild(id, records, w.asOf, w.settings)
+	if err != nil {
+		return nil, fmt.Errorf("rebuild %s: %w", id, err)
+	}
+	newestFirst := persistence.Range{From: maxTime, To: minTime, MaxSequence: w.asOf}
+	if w.asOf > 0 {
+		if err := x.archive.Scan(ctx, x.shard, id, newestFirst, r.Add); err != nil {
+			return nil, fmt.Errorf("read readings of %s: %w", id, err)
+		}
+	}
+	return r.Finish(), nil
+}
+
+// All event times there can be, years 0001 to 9999, in ms.
+const (
+	minTime = -62135596800000
+	maxTime = 253402300799999
+)
+
+// replay brings one device from its sequence to w.upTo by reading the stream again from w.asOf. Rows
+// and events are not said again; readings known as guilty are left out.
+func (x *executor) replay(ctx context.Context, d *Device, w *loadWant) (*Device, error) {
+	feed, err := x.log.Open(ctx, x.shard, w.asOf+1-x.offset)
+	if err != nil {
+		return nil, fmt.Errorf("replay %s: %w", w.entry.id, err)
+	}
+	defer feed.Close()
+	p := replayer{x: x, device: d, want: w, next: w.asOf + 1, writeTime: w.writeTime}
+	for p.next <= w.upTo {
+		msgs, err := feed.Pull(ctx, MinPull)
+		if err != nil {
+			return nil, fmt.Errorf("replay %s: %w", w.entry.id, err)
+		}
+		for i := range msgs {
+			if err := p.take(&msgs[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p.device, nil
+}
+
+// replayer feeds one device from the stream, deciding as the core did.
+type replayer struct {
+	x         *executor
+	device    *Device
+	want      *loadWant
+	next      uint64
+	writeTime int64
+	dec       messages.Decoder
+	batch     messages.Batch
+}
+
+func (p *replayer) take(m *messages.Message) error {
+	seq := m.Sequence + p.x.offset
+	if seq > p.next && p.next == p.want.asOf+1 {
+		return fmt.Errorf("replay %s: messages %d to %d have left the stream meanwhile", p.want.entry.id, p.next, seq-1)
+	}
+	p.next = seq + 1
+	p.writeTime = max(m.Arrival/1000, p.writeTime+1)
+	subject, err := messages.ParseShardSubject(m.Subject)
+	if err != nil || seq > p.want.upTo || subject.Shard != p.x.shard {
+		return nil
+	}
+	switch id := p.device.ID(); subject.Kind {
+	case messages.KindSiteControl:
+		c, err := messages.DecodeControl(m.Type, m.Data)
+		if err == nil && c.Settings != nil && subject.Site == id.Site {
+			merged := c.Settings.Over(*p.x.fleet)
+			p.want.settings = &merged
+			if seq > p.device.Sequence() {
+				applySettings(p.device, &merged)
+			}
+		}
+	case messages.KindControl:
+		if subject.Site != id.Site || subject.Device != id.Device {
+			return nil
+		}
+		if c, err := messages.DecodeControl(m.Type, m.Data); err == nil {
+			p.device.ApplyControl(seq, millis(m.Arrival), p.writeTime, c, p.want.settings)
+		}
+	case messages.KindBatch, messages.KindReadings:
+		p.dec.Reset()
+		if p.dec.Message(m.Type, subject, m.Data, &p.batch) == nil && !p.repeats(subject.Site, seq) && subject.Site == id.Site {
+			p.apply(m, seq)
+		}
+	}
+	return nil
+}
+
+// repeats tells whether the batch had been here before, and notes it.
+func (p *replayer) repeats(site string, seq uint64) bool {
+	if p.batch.Producer == "" {
+		return false
+	}
+	a := p.want.producers.at(producerKey{strings.Clone(site), strings.Clone(p.batch.Producer), p.batch.Run})
+	a.Last = seq
+	if a.has(p.batch.Sequence) {
+		return true
+	}
+	a.add(p.batch.Sequence)
+	return false
+}
+
+func (p *replayer) apply(m *messages.Message, seq uint64) {
+	var in []Arrived
+	for i := range p.batch.Blocks {
+		b := &p.batch.Blocks[i]
+		if b.Device != p.device.ID().Device {
+			continue
+		}
+		for _, r := range b.Readings {
+			if !slices.Contains(p.want.guilty, guilty{seq, r.Time}) {
+				in = append(in, Arrived{Sequence: seq, Arrival: millis(m.Arrival), WriteTime: p.writeTime, Reading: r})
+			}
+		}
+	}
+	if len(in) > 0 {
+		p.applyOrLeaveOut(in)
+	}
+}
+
+// applyOrLeaveOut applies readings. When the device panics it goes back to before them, and those that
+// it fails on are left out, as they were when they went to rejects.
+func (p *replayer) applyOrLeaveOut(in []Arrived) {
+	before := p.device.AppendSnapshot(nil)
+	o := &op{kind: opApply, in: in, limits: p.x.limits, inspect: p.x.inspect}
+	if p.tries(o) {
+		return
+	}
+	for _, probe := range []bool{true, false} {
+		d, err := DecodeSnapshot(before)
+		if err != nil {
+			panic(fmt.Sprintf("a snapshot that was made just now cannot be read: %v", err))
+		}
+		p.device = d
+		if !probe {
+			return // not even without them: the whole message is left out
+		}
+		if o.probe = true; p.tries(o) {
+			return
+		}
+	}
+}
+
+// tries applies o and tells whether the device survived it.
+func (p *replayer) tries(o *op) (ok bool) {
+	defer func() { ok = recover() == nil }()
+	o.apply(p.device)
+	return true
+}
+
+// recompute computes a rollup from all rows of its bucket.
+func (x *executor) recompute(ctx context.Context, b *dirtyBucket) (persistence.RollupRow, error) {
+	key := b.key
+	var rows []persistence.Row
+	within := persistence.Range{From: key.start, To: key.start + int64(key.step) - 1}
+	err := x.archive.Scan(ctx, x.shard, key.entry.id, within, func(r *persistence.Row) bool {
+		rows = append(rows, persistence.Row{Time: r.Time, Sequence: r.Sequence, Values: slices.Clone(r.Values)})
+		return true
+	})
+	if err != nil {
+		return persistence.RollupRow{}, err
+	}
+	return RollupOf(key.step, key.start, rows), nil
+}
+
+// putSnapshots stores states. A fence below our epoch means that the store went back: it is raised
+// again and errSnapshotsWentBack returned; one above it, that the shard has a newer owner.
+func (x *executor) putSnapshots(ctx context.Context, j *snapshotJob) error {
+	err := x.snapshots.Put(ctx, x.shard, x.epoch, j.generation, j.snapshots)
+	if errors.Is(err, persistence.ErrFenced) {
+		return x.refence(ctx, err)
+	}
+	return err
+}
+
+// putMarker replaces the marker; the one that is there comes with an error that tells of it.
+func (x *executor) putMarker(ctx context.Context, j *markerJob) (persistence.Marker, error) {
+	err := x.snapshots.PutMarker(ctx, x.shard, x.epoch, j.old, j.marker)
+	if errors.Is(err, persistence.ErrFenced) {
+		err = x.refence(ctx, err)
+	}
+	if !errors.Is(err, errSnapshotsWentBack) && !errors.Is(err, persistence.ErrConflict) {
+		if err == nil {
+			// Older generations count no more; that some stay until the next round does no harm.
+			_ = x.snapshots.Drop(ctx, x.shard, x.epoch, j.marker.Generation)
+		}
+		return persistence.Marker{}, err
+	}
+	actual, readErr := x.snapshots.Marker(ctx, x.shard)
+	if readErr != nil {
+		return persistence.Marker{}, fmt.Errorf("read the marker: %w", readErr)
+	}
+	return actual, err
+}
+
+func (x *executor) refence(ctx context.Context, fenced error) error {
+	fence, err := x.snapshots.Fence(ctx, x.shard)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the fence: %w", err)
+	case fence > x.epoch:
+		return fenced
+	case fence == x.epoch:
+		return errors.New("the snapshot store refused our own epoch") // try again
+	}
+	if err := x.snapshots.RaiseFence(ctx, x.shard, x.epoch); err != nil {
+		return err
+	}
+	return errSnapshotsWentBack
+}
+
+// saveCheckpoint saves by compare-and-set. After an error whose outcome is unknown it looks whether
+// its own value is there.
+func (x *executor) saveCheckpoint(ctx context.Context, data []byte) error {
+	revision, err := x.cells.Save(ctx, shardKey(x.shard), data, x.revision)
+	if errors.Is(err, persistence.ErrConflict) {
+		there, now, readErr := x.cells.Load(ctx, shardKey(x.shard))
+		if readErr != nil {
+			return fmt.Errorf("read the checkpoint after a conflict: %w", readErr)
+		}
+		if now > x.revision && string(there) == string(data) {
+			x.revision = now
+			return nil
+		}
+		return err
+	}
+	if err == nil {
+		x.revision = revision
+	}
+	return err
+}
+
+func shardKey(shard messages.Shard) string { return fmt.Sprintf("shard.%d", shard) }
+
+// operationDeadline bounds one try of one store operation.
+const operationDeadline = 30 * time.Second

@@ -1,0 +1,430 @@
+package actors
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// Parts are what a member is put together from.
+type Parts struct {
+	Archive     persistence.Archive
+	Snapshots   persistence.Snapshots
+	Log         Log
+	Checkpoints Cells
+	Leases      Cells
+	Outside     Outside
+	Stored      func(site, producer string, news StoredNews) // tells a producer how far it is stored; must not wait
+	Notice      func(Notice)                                 // counts; nil = none
+}
+
+// StoredNews says how far a producer's run is stored in one shard.
+type StoredNews struct {
+	Shard   messages.Shard
+	Run     uint64
+	Through uint64
+	Gaps    [][2]uint64
+}
+
+// Options of a member.
+type Options struct {
+	Name     string // of the member, in leases
+	Address  string // where other members reach it; may be empty
+	Config   Config
+	InFlight int // most bytes pulled and not yet stored; 0 = DefaultInFlight
+	Parts    Parts
+	Logger   *slog.Logger
+	Now      func() int64 // ms; nil = the machine's clock
+}
+
+// Member runs the shards that this process holds, each as a supervised actor. All methods may be
+// called by many goroutines.
+type Member struct {
+	options Options
+	cfg     Config
+	parts   Parts
+	log     *slog.Logger
+	now     func() int64
+	credit  *Credit
+	system  *actor.ActorSystem
+	life    context.Context
+	end     context.CancelFunc
+	ticking sync.WaitGroup
+
+	mu     sync.Mutex
+	shards []*shardHandle
+}
+
+// shardHandle is what a member knows of one shard's actor.
+type shardHandle struct {
+	pid     *actor.PID
+	current *shardActor // the instance that runs, nil = none
+	ready   bool
+	plan    Plan
+	ended   chan struct{}
+}
+
+// NewMember makes a member; Start starts it.
+func NewMember(o Options) *Member {
+	cfg := o.Config.WithDefaults()
+	if o.Now == nil {
+		o.Now = func() int64 { return time.Now().UnixMilli() }
+	}
+	m := &Member{
+		options: o, cfg: cfg, parts: o.Parts, log: o.Logger, now: o.Now,
+		credit: NewCredit(o.InFlight, cfg.Shards),
+		shards: make([]*shardHandle, cfg.Shards),
+	}
+	m.system = actor.NewActorSystem(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return o.Logger.With("part", "actors") }),
+		actor.WithDeadLetterRequestLogging(false),
+	)
+	m.life, m.end = context.WithCancel(context.Background())
+	return m
+}
+
+// Start takes all shards. It returns at once; Starting tells which are not there yet.
+func (m *Member) Start() error {
+	strategy := shardStrategy{m}
+	for n := range m.shards {
+		shard := messages.Shard(n)
+		props := actor.PropsFromProducer(
+			func() actor.Actor { return newShardActor(m, shard) },
+			actor.WithSupervisor(deviceStrategy{m, shard}),
+			actor.WithGuardian(strategy),
+		)
+		pid, err := m.system.Root.SpawnNamed(props, fmt.Sprintf("shard-%d", n))
+		if err != nil {
+			return fmt.Errorf("start shard %d: %w", n, err)
+		}
+		m.mu.Lock()
+		if m.shards[n] == nil {
+			m.shards[n] = &shardHandle{ended: make(chan struct{})}
+		}
+		m.shards[n].pid = pid
+		m.mu.Unlock()
+	}
+	m.ticking.Add(1)
+	go m.tick()
+	return nil
+}
+
+// shardStrategy restarts a shard that panicked from its checkpoint; its begin waits before it tries.
+type shardStrategy struct{ member *Member }
+
+// HandleFailure implements actor.SupervisorStrategy.
+func (s shardStrategy) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
+	s.member.log.Error("a shard failed and is restarted from its checkpoint", "actor", child.Id, "reason", fmt.Sprint(reason))
+	supervisor.RestartChildren(child)
+}
+
+func (m *Member) tick() {
+	defer m.ticking.Done()
+	ticker := time.NewTicker(tickEvery * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.life.Done():
+			return
+		case <-ticker.C:
+			for _, s := range m.instances() {
+				s.tick(m.now())
+			}
+		}
+	}
+}
+
+// tell has a shard's core do something.
+func (m *Member) tell(shard messages.Shard, do then) {
+	m.mu.Lock()
+	pid := m.shards[shard].pid
+	m.mu.Unlock()
+	m.system.Root.Send(pid, do)
+}
+
+func (m *Member) instances() []*shardActor {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []*shardActor
+	for _, h := range m.shards {
+		if h != nil && h.current != nil {
+			out = append(out, h.current)
+		}
+	}
+	return out
+}
+
+func (m *Member) running(s *shardActor) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.shards[s.shard]
+	if h == nil {
+		h = &shardHandle{ended: make(chan struct{})}
+		m.shards[s.shard] = h
+	}
+	h.pid, h.current, h.ready = s.self, s, false
+}
+
+func (m *Member) started(s *shardActor, p Plan) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.shards[s.shard]
+	h.ready, h.plan = true, p
+}
+
+func (m *Member) stopped(s *shardActor) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h := m.shards[s.shard]; h.current == s {
+		h.current, h.ready = nil, false
+		close(h.ended)
+	}
+}
+
+// Starting returns the shards that cannot answer yet.
+func (m *Member) Starting() []messages.Shard {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []messages.Shard
+	for n, h := range m.shards {
+		if h == nil || !h.ready {
+			out = append(out, messages.Shard(n))
+		}
+	}
+	return out
+}
+
+// Stop hands everything over: no more pulling, everything stored, snapshotted and checkpointed, as
+// far as ctx allows; then the actors end. What did not get done in time is replayed at the next start.
+func (m *Member) Stop(ctx context.Context) error {
+	var wait sync.WaitGroup
+	for _, s := range m.instances() {
+		wait.Add(1)
+		s.draining.Store(true)
+		go func() {
+			defer wait.Done()
+			m.drain(ctx, s)
+		}()
+	}
+	wait.Wait()
+	m.end()
+	m.ticking.Wait()
+	m.mu.Lock()
+	handles := slices.Clone(m.shards)
+	m.mu.Unlock()
+	for _, h := range handles {
+		if h != nil && h.pid != nil {
+			m.system.Root.Stop(h.pid)
+		}
+	}
+	for _, h := range handles {
+		if h == nil || h.pid == nil {
+			continue
+		}
+		select {
+		case <-h.ended:
+		case <-time.After(10 * time.Second):
+			return errors.New("a shard did not end in time")
+		}
+	}
+	m.system.Shutdown()
+	return ctx.Err()
+}
+
+// drain empties one shard.
+func (m *Member) drain(ctx context.Context, s *shardActor) {
+	for ctx.Err() == nil {
+		empty := make(chan bool, 1)
+		m.system.Root.Send(s.self, ask2{
+			with:   func(c *core) { c.draining = true; empty <- c.drained() },
+			refuse: func(error) { empty <- true },
+		})
+		select {
+		case done := <-empty:
+			if done {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(tickEvery * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// lease is the value of a shard's lease.
+type lease struct {
+	Member  string `json:"member"`
+	Address string `json:"address,omitempty"`
+}
+
+// begin takes a shard: claim, fences, checkpoint, table of devices, feed. See PlanStart.
+func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, error) {
+	p := m.parts
+	claim, err := m.claim(ctx, shard)
+	if err != nil {
+		return nil, err
+	}
+	found := Found{Claim: claim, Snapshots: true, Now: m.now()}
+	data, revision, err := p.Checkpoints.Load(ctx, shardKey(shard))
+	switch {
+	case errors.Is(err, persistence.ErrNotFound):
+	case err != nil:
+		return nil, fmt.Errorf("load the checkpoint: %w", err)
+	default:
+		if found.Checkpoint, err = DecodeCheckpoint(data); err != nil {
+			return nil, err
+		}
+	}
+	if found.Stream, err = p.Log.State(ctx, shard); err != nil {
+		return nil, fmt.Errorf("look at the stream: %w", err)
+	}
+	if k := found.Checkpoint; k != nil && k.Landmark != 0 {
+		if msg, err := p.Log.Get(ctx, shard, k.Snapshotted-k.Offset); err == nil {
+			found.Landmark = msg.Arrival
+		}
+	}
+	if k := found.Checkpoint; k != nil && k.StoredMark != 0 {
+		if msg, err := p.Log.Get(ctx, shard, k.Stored-k.Offset); err == nil {
+			found.StoredMark = msg.Arrival
+		}
+	}
+	m.lookAtSnapshots(ctx, shard, &found)
+	plan := PlanStart(found)
+	k := &plan.Checkpoint
+	if found.Snapshots {
+		if err := p.Snapshots.RaiseFence(ctx, shard, k.Epoch); err != nil {
+			return nil, fmt.Errorf("raise the fence: %w", err)
+		}
+	}
+	b := &started{plan: plan, marker: found.Marker, sites: map[string]siteRecord{}}
+	b.exec = &executor{
+		shard: shard, archive: p.Archive, snapshots: p.Snapshots, log: p.Log, cells: p.Checkpoints,
+		outside: p.Outside, epoch: k.Epoch, offset: k.Offset, revision: revision, limits: &m.cfg.Limits, fleet: &m.cfg.Fleet,
+	}
+	if data, err = k.Encode(); err != nil {
+		return nil, fmt.Errorf("encode the checkpoint: %w", err)
+	}
+	if err := b.exec.saveCheckpoint(ctx, data); err != nil {
+		return nil, fmt.Errorf("save the first checkpoint: %w", err)
+	}
+	if err := m.readTable(ctx, b, found.Snapshots); err != nil {
+		return nil, err
+	}
+	if b.feed, err = p.Log.Open(ctx, shard, plan.From); err != nil {
+		return nil, fmt.Errorf("open the feed: %w", err)
+	}
+	return b, nil
+}
+
+// claim writes the lease; its revision is part of the epoch.
+func (m *Member) claim(ctx context.Context, shard messages.Shard) (uint64, error) {
+	_, revision, err := m.parts.Leases.Load(ctx, shardKey(shard))
+	if err != nil && !errors.Is(err, persistence.ErrNotFound) {
+		return 0, fmt.Errorf("read the lease: %w", err)
+	}
+	data, err := json.Marshal(lease{Member: m.options.Name, Address: m.options.Address})
+	if err != nil {
+		return 0, fmt.Errorf("encode the lease: %w", err)
+	}
+	claim, err := m.parts.Leases.Save(ctx, shardKey(shard), data, revision)
+	if err != nil {
+		return 0, fmt.Errorf("claim the lease: %w", err)
+	}
+	return claim, nil
+}
+
+// snapshotPatienceAtStart is how long a start waits for the snapshot store before it goes on without.
+const snapshotPatienceAtStart = 5 * time.Second
+
+// lookAtSnapshots reads fence and marker. A store that cannot be reached is done without: states
+// come from the archive.
+func (m *Member) lookAtSnapshots(ctx context.Context, shard messages.Shard, f *Found) {
+	ctx, cancel := context.WithTimeout(ctx, snapshotPatienceAtStart)
+	defer cancel()
+	fence, err := m.parts.Snapshots.Fence(ctx, shard)
+	if err == nil {
+		f.Fence = fence
+		f.Marker, err = m.parts.Snapshots.Marker(ctx, shard)
+	}
+	if err != nil {
+		f.Snapshots = false
+		m.log.Warn("the snapshot store cannot be reached; starting without it", "shard", int(shard), "error", err)
+	}
+}
+
+// readTable fills the shard's column table: all names from the archive, lines from snapshots.
+func (m *Member) readTable(ctx context.Context, b *started, snapshots bool) error {
+	shard, k := b.exec.shard, &b.plan.Checkpoint
+	var sites []messages.DeviceID
+	err := m.parts.Archive.Devices(ctx, shard, func(id messages.DeviceID) bool {
+		id = messages.DeviceID{Site: strings.Clone(id.Site), Device: strings.Clone(id.Device)}
+		if id.Device == "" {
+			sites = append(sites, id)
+		} else {
+			b.devices = append(b.devices, id)
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	for _, id := range sites {
+		records, err := m.parts.Archive.Records(ctx, shard, id)
+		if err != nil {
+			return fmt.Errorf("read the settings of site %s: %w", id.Site, err)
+		}
+		for _, r := range records {
+			if own, err := decodeSiteRecord(r.Payload); err == nil && r.Sequence <= k.Snapshotted {
+				b.sites[id.Site] = siteRecord{own: own, sequence: r.Sequence}
+			}
+		}
+	}
+	if b.plan.Rebuild || !snapshots {
+		return nil
+	}
+	err = m.parts.Snapshots.Scan(ctx, shard, k.Generation, func(s persistence.Snapshot) bool {
+		row, sequence, due, err := PeekSnapshot(s.Data)
+		if err == nil && sequence == s.Sequence && sequence <= k.Stored {
+			b.snaps = append(b.snaps, knownSnapshot{row, sequence, due})
+		}
+		return true
+	})
+	if err != nil {
+		m.log.Warn("cannot list snapshots; devices are loaded one by one", "shard", int(shard), "error", err)
+	}
+	return nil
+}
+
+// siteRecord is a site's own settings and the sequence they came with.
+type siteRecord struct {
+	own      messages.Settings
+	sequence uint64
+}
+
+func encodeSiteRecord(own messages.Settings) []byte {
+	data, err := json.Marshal(own)
+	if err != nil {
+		panic(err) // plain strings and integers
+	}
+	return data
+}
+
+func decodeSiteRecord(data []byte) (messages.Settings, error) {
+	var own messages.Settings
+	err := json.Unmarshal(data, &own)
+	return own, err
+}

@@ -1,0 +1,215 @@
+package actors
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// withCore runs do with a shard's core, in the shard's goroutine, and waits until it called done.
+func (m *Member) withCore(ctx context.Context, shard messages.Shard, do func(c *core, done func(error))) error {
+	m.mu.Lock()
+	h := m.shards[shard]
+	m.mu.Unlock()
+	if h == nil || h.pid == nil {
+		return ErrStarting
+	}
+	answer := make(chan error, 1)
+	m.system.Root.Send(h.pid, ask2{
+		with:   func(c *core) { do(c, func(err error) { answer <- err }) },
+		refuse: func(err error) { answer <- err },
+	})
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Ask has read look at a device, inside its actor; read must be quick and keep nothing of it.
+// persistence.ErrNotFound when no such device has sent, ErrStarting while its shard starts.
+func (m *Member) Ask(ctx context.Context, id messages.DeviceID, read func(*Device)) error {
+	return m.withCore(ctx, messages.ShardOf(id, m.cfg.Shards), func(c *core, done func(error)) {
+		c.ask(id, &ask{read: read, answer: done})
+	})
+}
+
+// State returns what a device says of itself.
+func (m *Member) State(ctx context.Context, id messages.DeviceID) (messages.State, error) {
+	var s messages.State
+	err := m.Ask(ctx, id, func(d *Device) { s = d.State() })
+	s.Shard = messages.ShardOf(id, m.cfg.Shards)
+	return s, err
+}
+
+// Window returns a device's readings between two event times, both included; from > to: newest first.
+func (m *Member) Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
+	var out []messages.Sample
+	err := m.Ask(ctx, id, func(d *Device) { out = d.Window(from, to, limit) })
+	return out, err
+}
+
+// Devices lists a site's devices after a name, sorted by name: at most limit, and whether there are more.
+func (m *Member) Devices(ctx context.Context, site, after, contains string, status messages.Status, limit int) ([]messages.DeviceRow, bool, error) {
+	var all []messages.DeviceRow
+	for n := range m.cfg.Shards {
+		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
+			all = append(all, c.list(site, after, contains, status, limit+1)...)
+			done(nil)
+		})
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	slices.SortFunc(all, func(a, b messages.DeviceRow) int { return cmp.Compare(a.Device.Device, b.Device.Device) })
+	more := len(all) > limit
+	return all[:min(len(all), limit)], more, nil
+}
+
+// Sites returns the sites that devices of this member have sent for, sorted.
+func (m *Member) Sites(ctx context.Context) ([]string, error) {
+	names := map[string]bool{}
+	for n := range m.cfg.Shards {
+		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
+			for name, s := range c.sites {
+				if len(s.devices) > 0 {
+					names[name] = true
+				}
+			}
+			done(nil)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	out := make([]string, 0, len(names))
+	for name := range names {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// Rollups returns a device's rollups of one step whose start lies in the range: closed ones from the
+// archive, running ones from the device, which knows better where both have one.
+func (m *Member) Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error) {
+	var open []persistence.RollupRow
+	var dirty []Dirty
+	if err := m.Ask(ctx, id, func(d *Device) { open, dirty = d.OpenRollups() }); err != nil {
+		return nil, err
+	}
+	shard := messages.ShardOf(id, m.cfg.Shards)
+	for _, d := range dirty {
+		row, err := (&executor{shard: shard, archive: m.parts.Archive}).recompute(ctx, &dirtyBucket{key: bucketKey{&entry{id: id}, d.Step, d.Start}})
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, row)
+	}
+	byStart := map[int64]messages.Rollup{}
+	err := m.parts.Archive.Rollups(ctx, shard, id, step, persistence.Range{From: from, To: to, Limit: limit}, func(r *persistence.RollupRow) bool {
+		c := r.Rollup
+		c.Channels = slices.Clone(c.Channels)
+		byStart[c.Start] = c
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range open {
+		if r.Step == step && r.Start >= min(from, to) && r.Start <= max(from, to) && r.Count > 0 {
+			byStart[r.Start] = r.Rollup
+		}
+	}
+	out := make([]messages.Rollup, 0, len(byStart))
+	for _, r := range byStart {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b messages.Rollup) int {
+		if from > to {
+			a, b = b, a
+		}
+		return cmp.Compare(a.Start, b.Start)
+	})
+	if limit > 0 && len(out) > limit {
+		out = out[:limit]
+	}
+	return out, nil
+}
+
+// Readings scans the archive; it asks no actor.
+func (m *Member) Readings(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
+	var out []messages.Sample
+	err := m.parts.Archive.Scan(ctx, messages.ShardOf(id, m.cfg.Shards), id, persistence.Range{From: from, To: to, Limit: limit}, func(r *persistence.Row) bool {
+		out = append(out, messages.Sample{
+			Reading:  messages.Reading{Time: r.Time, Values: slices.Clone(r.Values), Quality: slices.Clone(r.Quality), Note: r.Note},
+			Sequence: r.Sequence,
+		})
+		return true
+	})
+	return out, err
+}
+
+// Stored says how far a producer is stored, by shard and run.
+func (m *Member) Stored(ctx context.Context, site, producer string) ([]StoredNews, error) {
+	var out []StoredNews
+	for n := range m.cfg.Shards {
+		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
+			for key, a := range c.saved.ProducersStored {
+				if key.Site == site && key.Producer == producer {
+					out = append(out, StoredNews{Shard: c.shard, Run: key.Run, Through: a.Through, Gaps: a.gaps()})
+				}
+			}
+			done(nil)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(out, func(a, b StoredNews) int { return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Run, b.Run)) })
+	return out, nil
+}
+
+// ShardStatus is what an operator sees of one shard.
+type ShardStatus struct {
+	Shard messages.Shard
+	Ready bool
+	Stats Stats
+	Plan  Plan
+}
+
+// Status returns all shards' figures. A shard that does not answer in time is not ready.
+func (m *Member) Status(ctx context.Context) []ShardStatus {
+	out := make([]ShardStatus, m.cfg.Shards)
+	for n := range out {
+		out[n].Shard = messages.Shard(n)
+		var s Stats
+		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
+			s = c.statistics()
+			done(nil)
+		})
+		if err == nil {
+			out[n].Ready, out[n].Stats = true, s
+		}
+		m.mu.Lock()
+		if h := m.shards[n]; h != nil {
+			out[n].Plan = h.plan
+		}
+		m.mu.Unlock()
+	}
+	return out
+}
+
+// InFlight returns the bytes that are pulled and not yet stored.
+func (m *Member) InFlight() int { return m.credit.InFlight() }
+
+// Beginning and End are the ends of all event times, for open ranges.
+const (
+	Beginning = int64(math.MinInt64 + 1)
+	End       = int64(math.MaxInt64)
+)

@@ -1,0 +1,155 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+// The methods in this file make shardActor the effects of its core. They run in the shard's
+// goroutine and start what must wait in goroutines of their own; results come back by tell.
+
+// work runs do in a goroutine under a deadline, and hands what it returns to the core.
+func (s *shardActor) carryOut(do func(ctx context.Context, x *executor) then) {
+	life, x := s.life, s.exec
+	s.spawn(func() {
+		ctx, cancel := context.WithTimeout(life, operationDeadline)
+		defer cancel()
+		answer := do(ctx, x)
+		if life.Err() == nil {
+			s.tell(answer)
+		}
+	})
+}
+
+func (s *shardActor) run(o *op) bool {
+	s.member.system.Root.Send(o.entry.shard.(*actor.PID), o)
+	return !o.state.CompareAndSwap(opHanded, opWaiting)
+}
+
+func (s *shardActor) install(e *entry, d *Device) {
+	if e.shard == nil {
+		name := e.id.Site + "." + e.id.Device
+		if e.lives > 0 {
+			name += "." + strconv.Itoa(e.lives)
+		}
+		e.lives++
+		pid, err := s.ctx.SpawnNamed(s.props, name)
+		if err != nil {
+			panic(fmt.Sprintf("spawn the actor of %s: %v", e.id, err))
+		}
+		e.shard = pid
+	}
+	s.member.system.Root.Send(e.shard.(*actor.PID), install{d})
+}
+
+// stop ends the actor. Its name stays taken for a while, so the next one of this device gets another.
+func (s *shardActor) stop(e *entry) {
+	s.ctx.Stop(e.shard.(*actor.PID))
+	e.shard = nil
+}
+
+func (s *shardActor) append(g *gather) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		err := x.archive.Append(ctx, &g.batch)
+		return func(c *core) { c.appended(g, err) }
+	})
+}
+
+func (s *shardActor) reject(j *rejectJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		err := x.outside.Reject(ctx, j.rejects)
+		return func(c *core) { c.rejected(j, err) }
+	})
+}
+
+func (s *shardActor) announce(j *announceJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		err := x.outside.Announce(ctx, j.subject, j.id, j.data)
+		return func(c *core) { c.announced(j, err) }
+	})
+}
+
+func (s *shardActor) load(j *loadJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		results, err := x.load(ctx, j)
+		return func(c *core) { c.loaded(j, results, err) }
+	})
+}
+
+func (s *shardActor) recompute(j *recomputeJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		row, err := x.recompute(ctx, j.bucket)
+		return func(c *core) { c.recomputed(j, row, err) }
+	})
+}
+
+func (s *shardActor) deleteDevice(j *deleteJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		err := x.archive.Delete(ctx, x.shard, j.entry.id, j.sequence, j.writeTime)
+		return func(c *core) { c.deleted(j, err) }
+	})
+}
+
+func (s *shardActor) putSnapshots(j *snapshotJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		err := x.putSnapshots(ctx, j)
+		return func(c *core) { c.snapshotsPut(j, err) }
+	})
+}
+
+func (s *shardActor) putMarker(j *markerJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		actual, err := x.putMarker(ctx, j)
+		return func(c *core) { c.markerPut(j, actual, err) }
+	})
+}
+
+func (s *shardActor) saveCheckpoint(j *saveJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		err := x.saveCheckpoint(ctx, j.data)
+		return func(c *core) { c.checkpointSaved(j, err) }
+	})
+}
+
+func (s *shardActor) purge(upTo uint64) {
+	created := s.core.saved.Created
+	life := s.life
+	s.spawn(func() {
+		ctx, cancel := context.WithTimeout(life, operationDeadline)
+		defer cancel()
+		if err := s.member.parts.Log.Purge(ctx, s.shard, upTo, created); err != nil && life.Err() == nil {
+			s.log.Warn("cannot purge the stream, the next time will do", "error", err)
+		}
+	})
+}
+
+func (s *shardActor) release(bytes int) { s.member.credit.Release(s.shard, bytes) }
+
+func (s *shardActor) listening(site string) bool { return s.member.parts.Outside.Listening(site) }
+
+func (s *shardActor) event(subject string, data []byte) { s.member.parts.Outside.Event(subject, data) }
+
+func (s *shardActor) note(n Notice) {
+	if n.Kind == NoticeRetry {
+		s.log.Warn("a store failed, trying again", "what", n.Text)
+	} else {
+		s.log.Error(n.Text, "kind", string(n.Kind))
+	}
+	if s.member.parts.Notice != nil {
+		s.member.parts.Notice(n)
+	}
+}
+
+func (s *shardActor) toldStored(k *Checkpoint) {
+	for key, a := range k.ProducersStored {
+		if a.Last > s.toldUpTo {
+			s.member.parts.Stored(key.Site, key.Producer, StoredNews{Shard: s.shard, Run: key.Run, Through: a.Through, Gaps: a.gaps()})
+		}
+	}
+	s.toldUpTo = k.Stored
+}
+
+var _ effects = (*shardActor)(nil)

@@ -1,0 +1,487 @@
+package actors
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+var (
+	simSeeds = flag.Int("seeds", 150, "how many seeds the simulation runs")
+	simSeed  = flag.Uint64("seed", 0, "the one seed to run, 0 = -seeds of them")
+)
+
+// world is the whole simulation of one seed: one shard's core in one life after another, on stores
+// that fail, lose answers, answer late and go back, against a model that does everything at once.
+type world struct {
+	t      *testing.T
+	rnd    *rand.Rand
+	seed   uint64
+	now    int64
+	events []event
+
+	stream  *simStream
+	cells   *simCells
+	leases  *simCells
+	archive *simArchive
+	snaps   *simSnapshots
+	member  *Member
+	host    *simHost
+
+	faulty    bool
+	panics    int
+	crashes   int
+	rejects   map[string]messages.Reject
+	announced map[string]int
+	notices   map[NoticeKind]int
+	broken    []string
+	rebuilt   bool // a snapshot was lost: some device's state may come from the archive
+
+	names     []string // devices of shard 0
+	producers map[string]uint64
+	published int
+	wentBack  bool // the stream went back: order between old and new is not the model's any more
+	told      bool // it lacked something that was stored, so somebody must have said so
+	sent      []messages.Message
+	startErr  error
+	certain   map[string]bool // times published since the stream last went back
+}
+
+const simStart = int64(1_767_225_600_000) // 2026-01-01
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{
+		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), now: simStart,
+		stream: newSimStream(time.UnixMilli(simStart)), cells: newSimCells(), leases: newSimCells(),
+		archive: newSimArchive(), snaps: newSimSnapshots(), faulty: true,
+		rejects: map[string]messages.Reject{}, announced: map[string]int{}, notices: map[NoticeKind]int{},
+		producers: map[string]uint64{},
+	}
+	for i := 0; len(w.names) < 5; i++ {
+		name := fmt.Sprintf("dev-%d", i)
+		if messages.ShardOf(messages.DeviceID{Site: "site", Device: name}, 2) == 0 {
+			w.names = append(w.names, name)
+		}
+	}
+	w.member = &Member{
+		cfg:   simConfig(),
+		log:   slog.New(slog.DiscardHandler),
+		now:   func() int64 { return w.now },
+		parts: Parts{Archive: w.archive, Snapshots: w.snaps, Log: simLog{w}, Checkpoints: w.cells, Leases: w.leases},
+	}
+	return w
+}
+
+func simConfig() Config {
+	c := Config{
+		Shards: 2, FlushAge: 300, FlushBytes: 600, FlushParallel: 3, CheckpointEvery: 500,
+		SnapshotWithin: 3000, PassivateAfter: 20_000, PurgeEvery: 2000, RetryFirst: 50, RetryMost: 400,
+		SnapshotPatience: 8000,
+	}
+	c.Fleet.WindowCount = 8
+	c.Fleet.OfflineAfter = 5000
+	c.Limits.MaxFuture = 600_000
+	return c.WithDefaults()
+}
+
+func (w *world) broke(format string, args ...any) {
+	w.broken = append(w.broken, fmt.Sprintf(format, args...))
+}
+
+func (w *world) delay() int64 { return int64(w.rnd.ExpFloat64() * 60) }
+
+func (w *world) at(wait int64, h *simHost, do func()) {
+	w.events = append(w.events, event{at: w.now + wait, host: h, do: do})
+}
+
+// answer tells a core something, unless it has crashed by then.
+func (w *world) answer(h *simHost, do func()) {
+	w.at(w.delay(), nil, func() {
+		if !h.gone {
+			do()
+		}
+	})
+}
+
+// advance lets time pass and makes happen what is due, in order.
+func (w *world) advance(ms int64) {
+	end := w.now + ms
+	for {
+		next := -1
+		for i, e := range w.events {
+			if e.at <= end && (next < 0 || e.at < w.events[next].at) {
+				next = i
+			}
+		}
+		if next < 0 {
+			break
+		}
+		e := w.events[next]
+		w.events = slices.Delete(w.events, next, next+1)
+		w.now = max(w.now, e.at)
+		if w.host != nil {
+			w.host.core.now = w.now
+		}
+		e.do()
+	}
+	w.now = end
+}
+
+// begin starts a new life.
+func (w *world) begin() bool {
+	b, err := w.member.begin(context.Background(), 0)
+	if err != nil {
+		w.startErr = err
+		return false // a store is down: another try, later
+	}
+	b.exec.inspect = boom
+	h := &simHost{w: w, x: b.exec, devices: map[*entry]*Device{}}
+	c := newCore(0, w.member.cfg, b.plan, h, rand.New(rand.NewPCG(w.seed, w.rnd.Uint64())), w.now)
+	h.core, c.marker = c, b.marker
+	for name, s := range b.sites {
+		c.knowSite(name, s.own, s.sequence)
+	}
+	for _, id := range b.devices {
+		c.know(messages.DeviceRow{Device: id, Status: messages.StatusUnknown}, 0, 0)
+	}
+	for _, k := range b.snaps {
+		c.know(k.row, k.sequence, k.due)
+	}
+	w.host = h
+	return true
+}
+
+// crash ends the life. What it had asked of stores may still happen.
+func (w *world) crash() {
+	if w.host == nil {
+		return
+	}
+	w.crashes++
+	w.host.gone = true
+	w.events = slices.DeleteFunc(w.events, func(e event) bool { return e.host == w.host && w.rnd.IntN(2) == 0 })
+	w.host = nil
+}
+
+// pull hands the core what comes next in the stream.
+func (w *world) pull() {
+	c := w.host.core
+	if c.inFlight.count > 60 || !c.mayPull() {
+		return
+	}
+	next := uint64(1)
+	if c.applied > c.current.Offset {
+		next = c.applied - c.current.Offset + 1
+	}
+	c.pulled(w.now, w.stream.from(next, 1+w.rnd.IntN(12)))
+}
+
+// step does one random thing.
+func (w *world) step() {
+	switch n := w.rnd.IntN(100); {
+	case n < 40:
+		w.publish()
+	case n < 60:
+		if w.host != nil {
+			w.pull()
+		}
+	case n < 93:
+		w.advance(int64(w.rnd.IntN(150)))
+		if w.host != nil {
+			w.host.core.tick(w.now, w.rnd.IntN(2) == 0)
+		}
+	case n < 94:
+		w.advance(int64(w.rnd.IntN(30_000)))
+	case n < 95:
+		w.crash()
+	case n < 96:
+		w.snaps.down = w.rnd.IntN(2) == 0
+	default:
+		w.mishap()
+	}
+	if w.host != nil && w.host.core.lost != nil {
+		w.crash()
+	}
+	if w.host == nil {
+		w.begin()
+	}
+}
+
+// mishap is something rare that happens to a store.
+func (w *world) mishap() {
+	if !w.faulty {
+		return
+	}
+	switch w.rnd.IntN(12) {
+	case 0: // the snapshot store is wiped
+		*w.snaps = *newSimSnapshots()
+	case 1: // the snapshot store goes back to an older state, later
+		old := w.snaps.copy()
+		w.at(int64(w.rnd.IntN(5000)), nil, func() { *w.snaps = *old })
+	case 2: // a single snapshot is lost
+		w.rebuilt = true
+		for _, kept := range w.snaps.kept {
+			delete(kept, messages.DeviceID{Site: "site", Device: w.names[w.rnd.IntN(len(w.names))]})
+		}
+	case 3:
+		if w.seed%4 == 0 { // only in some seeds: it makes the check weaker
+			w.streamGoesBack()
+		}
+	}
+}
+
+// streamGoesBack puts the stream back to an older copy, or has it made anew, while the member is down.
+func (w *world) streamGoesBack() {
+	w.crash()
+	w.wentBack = true
+	w.certain = map[string]bool{}
+	defer w.mustTell()
+	if w.rnd.IntN(2) == 0 {
+		w.stream = newSimStream(time.UnixMilli(w.now))
+		return
+	}
+	cut := min(len(w.stream.msgs), 1+w.rnd.IntN(10))
+	w.stream.msgs = w.stream.msgs[:len(w.stream.msgs)-cut]
+	w.stream.next -= uint64(cut)
+}
+
+// mustTell notes whether the stream now lacks something that was stored from it, and has more
+// published before anybody looks: it must be told all the same.
+func (w *world) mustTell() {
+	data, _, err := w.cells.Load(context.Background(), shardKey(0))
+	if err != nil {
+		return
+	}
+	k, err := DecodeCheckpoint(data)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !w.stream.created.Equal(k.Created) || w.stream.next-1+k.Offset < k.Stored {
+		w.told = true
+	}
+	for range w.rnd.IntN(30) {
+		w.publish()
+	}
+}
+
+// settle ends all faults and lets the shard finish.
+func (w *world) settle() error {
+	w.faulty = false
+	w.snaps.down = false
+	for i := 0; i < 3000; i++ {
+		w.snaps.down = false
+		if w.host == nil && !w.begin() {
+			w.advance(100)
+			continue
+		}
+		c := w.host.core
+		if c.lost != nil {
+			w.crash()
+			continue
+		}
+		w.pull()
+		w.advance(100)
+		c.tick(w.now, false)
+		if c.applied == c.current.Offset+w.stream.next-1 || len(w.stream.msgs) == 0 {
+			c.draining = true
+			if c.drained() && len(w.events) == 0 {
+				return nil
+			}
+		}
+	}
+	if w.host == nil {
+		return fmt.Errorf("the shard does not start: %w", w.startErr)
+	}
+	c := w.host.core
+	return fmt.Errorf("the shard does not come to rest: applied %d, stored %d, snapshotted %d, in flight %d, stream ends at %d",
+		c.applied, c.current.Stored, c.saved.Snapshotted, c.inFlight.count, w.stream.next-1+c.current.Offset)
+}
+
+func TestSimulation(t *testing.T) {
+	if *simSeed != 0 {
+		runSeed(t, *simSeed)
+		return
+	}
+	var next atomic.Uint64
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for seed := next.Add(1); seed <= uint64(*simSeeds) && !t.Failed(); seed = next.Add(1) {
+				runSeed(t, seed)
+			}
+		})
+	}
+	workers.Wait()
+	if t.Failed() {
+		t.Logf("to see a seed again: go test ./actors -run TestSimulation -seed N")
+	} else {
+		t.Logf("%d seeds, each with faults, crashes and stores that go back: nothing lost, nothing different", *simSeeds)
+	}
+}
+
+func runSeed(t *testing.T, seed uint64) {
+	w := newWorld(t, seed)
+	for range 400 + w.rnd.IntN(600) {
+		w.step()
+	}
+	if err := w.settle(); err != nil {
+		t.Errorf("seed %d: %v", seed, err)
+		return
+	}
+	for _, b := range w.broken {
+		t.Errorf("seed %d: %s", seed, b)
+	}
+	if !w.wentBack {
+		for _, b := range w.archive.broken {
+			t.Errorf("seed %d: %s", seed, b)
+		}
+	}
+	w.check()
+}
+
+// check compares what is stored and held with the model.
+func (w *world) check() {
+	if w.wentBack {
+		w.checkNothingNewLost()
+		return
+	}
+	m := newModel(w)
+	for i := range w.sent {
+		m.take(&w.sent[i])
+	}
+	k := w.host.core.saved
+	if w.rebuilt || w.notices[NoticeSnapshotsLost] > 0 {
+		// The archive keeps only the last of several readings with one time. A state rebuilt from it
+		// cannot tell, in a replay, a correction from a first one: only their sum is certain.
+		for _, n := range []*messages.Counts{&m.counts, &k.Counts} {
+			*n = messages.Counts{Received: n.Received, Refused: n.Refused, InOrder: n.InOrder + n.Late + n.Stale + n.Duplicate}
+		}
+	}
+	if diff := cmp.Diff(m.counts, k.Counts); diff != "" {
+		w.t.Errorf("seed %d: counts (-model +checkpoint):\n%s", w.seed, diff)
+	}
+	for name, d := range m.devices {
+		w.checkDevice(messages.DeviceID{Site: "site", Device: name}, d)
+	}
+	for key := range m.rejects {
+		if _, ok := w.rejects[key]; !ok {
+			w.t.Errorf("seed %d: %s is not in rejects", w.seed, key)
+		}
+	}
+	for key, r := range w.rejects {
+		if !m.rejects[key] {
+			w.t.Errorf("seed %d: %s is in rejects and should not: %s", w.seed, key, r.Reason)
+		}
+	}
+}
+
+func (w *world) checkDevice(id messages.DeviceID, m *modelDevice) {
+	rows := w.archive.rows[id]
+	for t, want := range m.rows {
+		got, ok := rows[t]
+		if !ok {
+			w.t.Errorf("seed %d: %s at %d is missing", w.seed, id, t)
+			continue
+		}
+		got.WriteTime = 0
+		if diff := cmp.Diff(want, got, cmpopts.EquateNaNs(), cmpopts.EquateEmpty()); diff != "" {
+			w.t.Errorf("seed %d: %s at %d (-model +archive):\n%s", w.seed, id, t, diff)
+		}
+	}
+	for t := range rows {
+		if _, ok := m.rows[t]; !ok {
+			w.t.Errorf("seed %d: %s at %d was never sent, or is deleted", w.seed, id, t)
+		}
+	}
+	w.checkRollups(id, m)
+	var got []messages.Sample
+	var open []persistence.RollupRow
+	err := w.askNow(id, func(d *Device) { got = d.Window(minTime, maxTime, 0); open, _ = d.OpenRollups() })
+	want := m.device.Window(minTime, maxTime, 0)
+	if err != nil && len(want) > 0 {
+		w.t.Errorf("seed %d: %s does not answer: %v", w.seed, id, err)
+		return
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateNaNs(), cmpopts.EquateEmpty()); diff != "" {
+		w.t.Errorf("seed %d: window of %s (-model +device):\n%s", w.seed, id, diff)
+	}
+	for _, r := range open {
+		if want := m.rollup(r.Step, r.Start); err == nil && !cmp.Equal(want.Rollup, r.Rollup, cmpopts.EquateNaNs(), cmpopts.EquateEmpty()) {
+			w.t.Errorf("seed %d: running rollup of %s: got %+v, want %+v", w.seed, id, r.Rollup, want.Rollup)
+		}
+	}
+}
+
+// checkRollups compares every bucket but the running ones.
+func (w *world) checkRollups(id messages.DeviceID, m *modelDevice) {
+	newest := int64(minTime)
+	for t := range m.rows {
+		newest = max(newest, t)
+	}
+	done := map[bucketTime]bool{}
+	for t := range m.rows {
+		for _, step := range []messages.Step{messages.Minute, messages.Hour} {
+			key := bucketTime{step, step.Start(t)}
+			if done[key] || key.start == step.Start(newest) {
+				continue
+			}
+			done[key] = true
+			got, want := w.archive.rollups[id][key], m.rollup(step, key.start)
+			if diff := cmp.Diff(want.Rollup, got.Rollup, cmpopts.EquateEmpty()); diff != "" {
+				w.t.Errorf("seed %d: rollup of %s, step %d at %d (-model +archive):\n%s", w.seed, id, step, key.start, diff)
+			}
+		}
+	}
+}
+
+// askNow asks a device and lets the world go on until it answers.
+func (w *world) askNow(id messages.DeviceID, read func(*Device)) error {
+	var err error
+	answered := false
+	w.host.core.ask(id, &ask{read: read, answer: func(e error) { err, answered = e, true }})
+	for i := 0; !answered && i < 1000; i++ {
+		w.advance(100)
+		w.host.core.tick(w.now, false)
+	}
+	if !answered {
+		return fmt.Errorf("no answer")
+	}
+	return err
+}
+
+// checkNothingNewLost holds what must be so even when the stream went back: everything published
+// since is stored.
+func (w *world) checkNothingNewLost() {
+	if w.told && w.notices[NoticeWentBack] == 0 {
+		w.t.Errorf("seed %d: the stream went back and nobody said so", w.seed)
+	}
+	var missing []string
+	for key := range w.certain {
+		var device string
+		var t int64
+		if _, err := fmt.Sscanf(key, "%s %d", &device, &t); err != nil {
+			w.t.Fatal(err)
+		}
+		if _, ok := w.archive.rows[messages.DeviceID{Site: "site", Device: device}][t]; !ok {
+			missing = append(missing, key)
+		}
+	}
+	sort.Strings(missing)
+	if len(missing) > 0 {
+		w.t.Errorf("seed %d: published after the stream went back, and not stored: %v", w.seed, missing)
+	}
+}
