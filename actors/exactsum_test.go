@@ -93,7 +93,7 @@ func TestExactSumIsTheSumRoundedOnce(t *testing.T) {
 }
 
 func TestExactSumRoundsATieByWhatIsFarBelow(t *testing.T) {
-	for _, c := range []struct{ small, want float64 }{{0, 1 << 53}, {0x1p-30, 1<<53 + 2}, {-0x1p-30, 1 << 53}} {
+	for _, c := range []struct{ small, want float64 }{{0, 1 << 53}, {0x1p-10, 1<<53 + 2}, {-0x1p-10, 1 << 53}} {
 		var s exactSum
 		for _, v := range []float64{1 << 53, 1, c.small} {
 			if !s.add(v) {
