@@ -82,8 +82,7 @@ func (b *bucket) addValue(i int, at uint32, v float64) {
 	}
 	if at >= c.lastAt {
 		c.lastAt, c.last = at, v
-	}
-	if at < c.firstAt {
+	} else if at < c.firstAt {
 		c.firstAt, c.first = at, v
 	}
 	if !c.sum.add(v) {
