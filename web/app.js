@@ -137,8 +137,8 @@ function setStatus(r, status) {
 }
 
 function values(list) {
-  const text = list.slice(0, 3).map((v) => v == null ? '–' : short(v)).join('  ');
-  return list.length > 3 ? `${text} …` : text;
+  const text = list.slice(0, 3).map((v) => (v == null ? '–' : short(v)).padStart(7)).join('');
+  return list.length > 3 ? `${text} …` : `${text}  `;
 }
 
 // short writes a value so that it is read at a glance; the chart's legend has it in full.
@@ -199,7 +199,7 @@ async function loadChart() {
 function setFacts(f) {
   $('chosen-dot').className = `dot ${f.status}`;
   const c = f.counts;
-  const facts = [`${f.status}`, `${whole(c.received)} readings`, `${f.inWindow} in the window`];
+  const facts = [`${f.status}`, `${whole(c.received)} reading${c.received === 1 ? '' : 's'}`, `${f.inWindow} in the window`];
   for (const kind of ['late', 'stale', 'duplicate', 'refused']) if (c[kind]) facts.push(`${whole(c[kind])} ${kind}`);
   facts.push(`shard ${f.shard}`);
   $('chosen-facts').textContent = facts.join(' · ');
@@ -243,6 +243,7 @@ function legend() {
     b.children[2].replaceChildren(full((state.hovered || state.latest)?.values[i]), unit);
   });
   chart.shown = state.channels.map((c, i) => c.on ? i : -1).filter((i) => i >= 0);
+  chart.names = state.channels.map((c) => c.unit ? `${c.name}, ${c.unit}` : c.name);
   chart.dirty = true;
   $('chart-none').hidden = !state.device || chart.readings.length > 0;
   $('chart-none').textContent = 'No readings in this device’s window.';

@@ -2,7 +2,7 @@
 // scale; all strips share the time axis. The chart moves with the device's own event times: a live
 // device's right edge runs with the clock, a replayed recording's follows its newest reading.
 
-const left = 54, right = 12, bottom = 24, gap = 10; // CSS pixels
+const left = 54, right = 12, bottom = 24, gap = 10, lead = 10; // CSS pixels; lead: room for the newest dot
 const liveWithin = 120_000; // ms between a reading and now for a device to count as live
 const keep = 8000; // readings kept at most
 
@@ -27,6 +27,7 @@ export class Chart {
   clear() {
     this.readings = []; // {t, values, note}, by time
     this.shown = []; // channel indexes
+    this.names = []; // by channel
     this.scales = new Map(); // channel -> {low, high}, eased
     this.edge = null; // event time at the right border
     this.arrived = 0; // when the newest reading came, performance.now()
@@ -93,7 +94,7 @@ export class Chart {
     c.clearRect(0, 0, this.width, this.height);
     if (!newest || !this.shown.length) { this.onHover(null); return; }
     const from = this.edge - this.span;
-    const x = (t) => left + (t - from) / this.span * (this.width - left - right);
+    const x = (t) => left + (t - from) / this.span * (this.width - left - right - lead);
     this.timeAxis(c, from, x);
     const high = (this.height - bottom - gap * (this.shown.length - 1)) / this.shown.length;
     let first = this.readings.findIndex((r) => r.t >= from);
@@ -148,6 +149,11 @@ export class Chart {
     }
     c.strokeStyle = this.color('--line');
     c.strokeRect(left + .5, top + .5, this.width - left - right - 1, high - 1);
+    c.textAlign = 'left';
+    c.textBaseline = 'top';
+    c.fillStyle = this.color(low > up ? '--soft' : `--c${channel % 8}`);
+    c.fillText((this.names[channel] ?? '') + (low > up ? ': no values here' : ''), left + 8, top + 6);
+    c.textBaseline = 'alphabetic';
     if (low > up) return;
     const pad = (up - low) * .12 || Math.abs(up) * .05 || 1;
     const scale = this.ease(channel, low - pad, up + pad, elapsed);
@@ -227,6 +233,8 @@ export class Chart {
     const label = new Date(at.t).toISOString().slice(11, 23);
     const half = c.measureText(label).width / 2 + 6;
     const cx = Math.min(Math.max(px, left + half), this.width - half);
+    c.fillStyle = this.color('--panel');
+    c.fillRect(cx - half - 30, this.height - 20, half * 2 + 60, 20);
     c.fillStyle = this.color('--ink');
     c.beginPath(); c.roundRect(cx - half, this.height - 20, half * 2, 19, 4); c.fill();
     c.fillStyle = this.color('--panel');
