@@ -30,7 +30,7 @@ type CassandraOptions struct {
 	Host          string // loopback address to listen on; "" = 127.0.0.1
 	Port          int    // for clients; 0 = a free one
 	HeapMB        int    // 0 = 1024
-	CommitlogSync string // periodic (default: a kill -9 loses nothing, a power cut up to 10 s), group or batch
+	CommitlogSync string // periodic (default; a kill -9 loses up to 0.1 s of acknowledged writes), group or batch (nothing; slower one by one)
 	Extra         string // more lines for cassandra.yaml
 
 	// For several servers in one cluster.

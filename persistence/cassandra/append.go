@@ -287,8 +287,7 @@ var errInvalid = fmt.Errorf("not valid for cassandra: %w", persistence.ErrRefuse
 // its values, and then it is refused for good; or the tables are gone, and then it is not: nothing may
 // be dropped that a repaired archive would take.
 func (a *Archive) classify(ctx context.Context, err error) error {
-	var re gocql.RequestError
-	if !errors.As(err, &re) || re.Code() != gocql.ErrCodeInvalid {
+	if !isInvalid(err) {
 		return err
 	}
 	for _, probe := range []*gocql.Query{

@@ -30,19 +30,16 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cassandra archive: %w", err)
 	}
-	cluster, err := o.cluster()
-	if err != nil {
-		return nil, fmt.Errorf("cassandra archive: %w", err)
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := createKeyspace(ctx, *cluster, o); err != nil {
+	if err := createKeyspace(ctx, o); err != nil {
 		return nil, err
 	}
-	// A policy belongs to one session, so the second one gets a configuration of its own.
-	if cluster, err = o.cluster(); err != nil {
-		return nil, err
+	// A configuration belongs to one session: the driver's policies keep state.
+	cluster, err := o.cluster()
+	if err != nil {
+		return nil, fmt.Errorf("cassandra archive: %w", err)
 	}
 	cluster.Keyspace = o.Keyspace
 	session, err := cluster.CreateSession()
@@ -53,6 +50,7 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 		session.Close()
 		return nil, err
 	}
+	warnOfLoss(ctx, session, o)
 	return &Archive{session: session, options: o, writes: make(chan struct{}, o.MaxInFlight)}, nil
 }
 

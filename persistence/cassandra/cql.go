@@ -53,6 +53,7 @@ const (
 	cqlFindLayout   = `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'layout'`
 	cqlReadLayout   = `SELECT version, shards, grps, bucket_ms FROM layout WHERE name = 'archive'`
 	cqlInsertLayout = `INSERT INTO layout (name, version, shards, grps, bucket_ms) VALUES ('archive', ?, ?, ?, ?) IF NOT EXISTS`
+	cqlReadSync     = `SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'`
 	cqlPing         = `SELECT version FROM layout WHERE name = 'archive'`
 
 	// Their texts are looked up for every row (the driver's cache of prepared statements): keep them short.
