@@ -24,6 +24,14 @@ type Device struct {
 // Len is the number of distinct event times.
 func (d *Device) Len() int { return len(d.times) }
 
+// Span returns the oldest and newest event time; zeros when there is no reading.
+func (d *Device) Span() (first, last int64) {
+	if len(d.times) == 0 {
+		return 0, 0
+	}
+	return d.times[0], d.times[len(d.times)-1]
+}
+
 // Readings yields them by event time. A reading is valid only until the next one.
 func (d *Device) Readings() iter.Seq[messages.Reading] {
 	return func(yield func(messages.Reading) bool) {

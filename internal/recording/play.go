@@ -26,6 +26,8 @@ type PlayOptions struct {
 	Pace   *pace.Pace
 	// Progress is called after each batch with the number of its readings; nil = nobody wants to know.
 	Progress func(readings int)
+	// Devices, if not nil, is set to the number of devices met.
+	Devices *int
 }
 
 // Play publishes rows in the order in which they come, gathered into batches by shard, and returns when
@@ -78,7 +80,12 @@ type gathering struct {
 	blocks   []messages.Block // of every device of the shard so far; may be empty
 	values   []float64
 	readings int
+	bytes    int // about what the message will have
 }
+
+// batchBytes is when a batch is full although it has room for more readings: with many channels or long
+// notes, and far enough below messages.MaxMessage for one more reading.
+const batchBytes = messages.MaxMessage / 2
 
 type player struct {
 	options PlayOptions
@@ -99,6 +106,9 @@ func (p *player) add(ctx context.Context, row *Row) error {
 		m.block = len(g.blocks)
 		g.blocks = append(g.blocks, messages.Block{Device: row.Device})
 		p.members[row.Device] = m
+		if p.options.Devices != nil {
+			*p.options.Devices = len(p.members)
+		}
 	}
 	if t := row.Reading.Time; m.barriers == p.barriers && t >= m.oldest && t <= m.newest {
 		if err := p.barrier(ctx); err != nil {
@@ -113,7 +123,8 @@ func (p *player) add(ctx context.Context, row *Row) error {
 	b := &g.blocks[m.block]
 	b.Readings = append(b.Readings, r)
 	g.readings++
-	if g.readings >= p.options.Batch {
+	g.bytes += 16 + 8*len(r.Values) + len(r.Note)
+	if g.readings >= p.options.Batch || g.bytes >= batchBytes {
 		return p.publish(ctx, m.shard)
 	}
 	return nil
@@ -140,7 +151,7 @@ func (p *player) publish(ctx context.Context, shard messages.Shard) error {
 		p.members[g.blocks[i].Device].published(g.blocks[i].Readings, p.barriers)
 		g.blocks[i].Readings = g.blocks[i].Readings[:0]
 	}
-	g.values, g.readings = g.values[:0], 0
+	g.values, g.readings, g.bytes = g.values[:0], 0, 0
 	return nil
 }
 

@@ -80,7 +80,7 @@ func New(o Options) (*Fleet, error) {
 
 func (o Options) check() error {
 	if err := messages.CheckName("site", o.Site); err != nil {
-		return err
+		return fmt.Errorf("site: %w", err)
 	}
 	switch {
 	case o.Devices < 1 || o.Devices > MaxDevices:

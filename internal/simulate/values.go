@@ -152,6 +152,16 @@ func (f *Fleet) Reading(device, step int) messages.Reading {
 	return r
 }
 
+// Repeated counts the readings of a device that are sent again.
+func (f *Fleet) Repeated(device int) (n int64) {
+	for step := range f.options.Readings {
+		if f.fate(f.hash(device, f.time(step))).again > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // Expected yields what must be stored of a device in the end, by event time. A reading is valid only
 // until the next one.
 func (f *Fleet) Expected(device int) iter.Seq[messages.Reading] {

@@ -22,7 +22,7 @@ type comparison struct {
 
 // device compares one device.
 func (c *comparison) device(ctx context.Context, d Device) (Report, error) {
-	report := Report{Devices: 1, Sent: d.Sent}
+	report := Report{Devices: 1, Sent: d.Sent, Duplicate: d.Duplicate}
 	o := &c.run.options
 	id := messages.DeviceID{Site: o.Site, Device: d.Name}
 	if err := c.readings(ctx, d, id, &report); err != nil {

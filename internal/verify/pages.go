@@ -27,7 +27,6 @@ type pages struct {
 	page        []messages.Reading
 	at          int
 	decoder     messages.Decoder
-	values      []float64
 }
 
 // next returns the next reading, valid until the one after it; nil after the last.
@@ -53,7 +52,8 @@ func (p *pages) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.page, p.values, p.at = p.page[:0], p.values[:0], 0
+	p.page, p.at = p.page[:0], 0
+	p.decoder.Reset()
 	if strings.HasPrefix(header.Get("Content-Type"), protobuf) {
 		p.cursor = header.Get(cursorHeader)
 		err = p.readBatches(body)
@@ -67,7 +67,8 @@ func (p *pages) load(ctx context.Context) error {
 	return nil
 }
 
-// readBatches reads batches of the wire, each with its length before it.
+// readBatches reads batches of the wire, each with its length before it. The readings refer to body and to
+// the decoder's memory.
 func (p *pages) readBatches(body []byte) error {
 	var batch messages.Batch
 	for len(body) > 0 {
@@ -75,22 +76,14 @@ func (p *pages) readBatches(body []byte) error {
 		if n <= 0 || size > uint64(len(body)-n) {
 			return errors.New("a batch is cut off")
 		}
-		if err := p.decoder.Message(protobuf, messages.ShardSubject{Kind: messages.KindBatch}, body[n:n+int(size)], &batch); err != nil {
+		if err := p.decoder.Message(messages.TypeProtobuf, messages.ShardSubject{Kind: messages.KindBatch}, body[n:n+int(size)], &batch); err != nil {
 			return err
 		}
 		if refused := p.decoder.Refused(); len(refused) > 0 {
-			return fmt.Errorf("a stored reading is not valid: %v", refused[0])
+			return fmt.Errorf("a stored reading is not valid: %s", refused[0].Reason)
 		}
 		for _, block := range batch.Blocks {
-			for _, r := range block.Readings {
-				// the decoder's memory is used again for the next batch
-				from := len(p.values)
-				p.values = append(p.values, r.Values...)
-				r.Values = p.values[from:len(p.values):len(p.values)]
-				r.Quality = append([]uint8(nil), r.Quality...)
-				r.Note = strings.Clone(r.Note)
-				p.page = append(p.page, r)
-			}
+			p.page = append(p.page, block.Readings...)
 		}
 		body = body[n+int(size):]
 	}

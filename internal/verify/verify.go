@@ -23,6 +23,7 @@ type Device struct {
 	// Sent is the number of distinct event times, from First to Last.
 	Sent        int64
 	First, Last int64
+	Duplicate   int64 // readings sent again with an event time that was sent before
 	// Readings yields them in order of event time, each with what was sent last. It is called again
 	// when a device is looked at again. A reading is valid only until the next one.
 	Readings iter.Seq[messages.Reading]
@@ -67,6 +68,9 @@ func Run(ctx context.Context, devices iter.Seq2[Device, error], o Options) (Repo
 		return total, err
 	}
 	total, err = run.wait(ctx, total, wrong, begun.Add(o.Wait))
+	if total.Differences == nil {
+		total.Differences = []string{}
+	}
 	total.Seconds = time.Since(begun).Seconds()
 	if total.Seconds > 0 {
 		total.Rate = float64(total.Checked) / total.Seconds
