@@ -152,7 +152,7 @@ func (d *Device) Summary() []messages.Summary {
 		if s.Count == 0 {
 			continue
 		}
-		s.Mean = total.mean(s.Count)
+		s.Mean = total.round() / float64(s.Count)
 		var squares float64
 		for i := range int(w.count) {
 			if v := w.value(i, c); v == v {
@@ -162,29 +162,6 @@ func (d *Device) Summary() []messages.Summary {
 		s.Stddev = math.Sqrt(squares / float64(s.Count))
 	}
 	return out
-}
-
-// exactTotal sums the finite values of one channel.
-type exactTotal struct {
-	narrow exactSum
-	wide   *wideSum
-}
-
-func (t *exactTotal) add(v float64) {
-	if t.wide == nil {
-		if t.narrow.add(v) {
-			return
-		}
-		t.wide = t.narrow.widen()
-	}
-	t.wide.add(v)
-}
-
-func (t *exactTotal) mean(n int) float64 {
-	if t.wide != nil {
-		return t.wide.round() / float64(n)
-	}
-	return t.narrow.round() / float64(n)
 }
 
 // Row returns the device's line in the shard's column table.

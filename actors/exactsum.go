@@ -211,3 +211,26 @@ func (w *wideSum) round() float64 {
 	v, _ := f.SetMantExp(f, 1-expBias).Float64()
 	return v
 }
+
+// exactTotal is the exact sum of any finite values.
+type exactTotal struct {
+	narrow exactSum
+	wide   *wideSum
+}
+
+func (t *exactTotal) add(v float64) {
+	if t.wide == nil {
+		if t.narrow.add(v) {
+			return
+		}
+		t.wide = t.narrow.widen()
+	}
+	t.wide.add(v)
+}
+
+func (t *exactTotal) round() float64 {
+	if t.wide != nil {
+		return t.wide.round()
+	}
+	return t.narrow.round()
+}

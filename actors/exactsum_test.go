@@ -21,29 +21,6 @@ func bigSum(values []float64) float64 {
 	return v
 }
 
-// testSum adds the way a rollup does.
-type testSum struct {
-	narrow exactSum
-	wide   *wideSum
-}
-
-func (s *testSum) add(v float64) {
-	if s.wide == nil {
-		if s.narrow.add(v) {
-			return
-		}
-		s.wide = s.narrow.widen()
-	}
-	s.wide.add(v)
-}
-
-func (s *testSum) round() float64 {
-	if s.wide != nil {
-		return s.wide.round()
-	}
-	return s.narrow.round()
-}
-
 // anyValue draws values of many kinds: decimals, whole numbers, extremes, any bits.
 func anyValue() *rapid.Generator[float64] {
 	return rapid.OneOf(
@@ -69,7 +46,7 @@ func TestExactSumIsTheSumRoundedOnce(t *testing.T) {
 		gone := kind.Draw(t, "taken out again")
 		want := bigSum(values)
 
-		var sum testSum
+		var sum exactTotal
 		for _, v := range gone {
 			sum.add(v)
 		}
@@ -82,7 +59,7 @@ func TestExactSumIsTheSumRoundedOnce(t *testing.T) {
 		if got := sum.round(); math.Float64bits(got) != math.Float64bits(want) {
 			t.Fatalf("sum of %v with %v in and out: got %v, want %v", values, gone, got, want)
 		}
-		var backwards testSum
+		var backwards exactTotal
 		for i := len(values) - 1; i >= 0; i-- {
 			backwards.add(values[i])
 		}
@@ -107,7 +84,7 @@ func TestExactSumRoundsATieByWhatIsFarBelow(t *testing.T) {
 }
 
 func TestExactSumOverflows(t *testing.T) {
-	var s testSum
+	var s exactTotal
 	for range 1000 {
 		s.add(math.MaxFloat64)
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/wellhead/wellhead/messages"
-	"github.com/wellhead/wellhead/persistence"
 )
 
 // window holds a device's newest readings in ascending order of event time, in one slice without
@@ -258,14 +257,4 @@ func (w *window) sample(i int, dst []float64) messages.Sample {
 		}
 	}
 	return out
-}
-
-// row returns the i-th reading as the archive has it, with its values in dst.
-func (w *window) row(i int, dst []float64) persistence.Row {
-	s := w.sample(i, dst)
-	row := persistence.Row{Time: s.Time, Sequence: s.Sequence, Values: s.Values, Quality: s.Quality, Note: s.Note}
-	if w.extras != nil {
-		row.Flags = w.extras.flags[w.place(i)]
-	}
-	return row
 }
