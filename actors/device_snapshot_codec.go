@@ -225,22 +225,34 @@ func (r *snapshotReader) difference() uint64 {
 
 // appendSum writes the exact sum of channel i: an integer without zero bits at its end, and its unit.
 func (b *bucket) appendSum(dst []byte, i int) []byte {
-	w := b.wide[i]
-	if w == nil {
-		s := b.channels[i].sum
-		w = s.widen()
+	if w := b.wide[i]; w != nil {
+		zeros := w.n.TrailingZeroBits()
+		integer := new(big.Int).Rsh(new(big.Int).Abs(&w.n), zeros).Bytes()
+		return appendInteger(dst, w.n.Sign() < 0, uint64(zeros), integer)
 	}
-	if w.n.Sign() == 0 {
+	s := &b.channels[i].sum
+	negative, hi, lo := s.magnitude()
+	if hi == 0 && lo == 0 {
+		return appendInteger(dst, false, 0, nil)
+	}
+	zeros := zeros128(hi, lo)
+	hi, lo = shiftRight128(hi, lo, uint(zeros))
+	var integer [16]byte
+	binary.BigEndian.PutUint64(integer[:8], hi)
+	binary.BigEndian.PutUint64(integer[8:], lo)
+	return appendInteger(dst, negative, uint64(zeros)+uint64(s.exp-1), integer[16-(length128(hi, lo)+7)/8:])
+}
+
+func appendInteger(dst []byte, negative bool, zeros uint64, integer []byte) []byte {
+	head := uint64(len(integer)) << 1
+	if head == 0 {
 		return append(dst, 0)
 	}
-	zeros := w.n.TrailingZeroBits()
-	integer := new(big.Int).Rsh(new(big.Int).Abs(&w.n), zeros).Bytes()
-	head := uint64(len(integer)) << 1
-	if w.n.Sign() < 0 {
+	if negative {
 		head |= 1
 	}
 	dst = binary.AppendUvarint(dst, head)
-	dst = binary.AppendUvarint(dst, uint64(zeros))
+	dst = binary.AppendUvarint(dst, zeros)
 	return append(dst, integer...)
 }
 
