@@ -140,9 +140,6 @@ func (s *Source) take(fields []string) error {
 	s.row.Reading = messages.Reading{Time: t + s.options.Shift}
 	if c.note >= 0 {
 		s.row.Reading.Note = fields[c.note]
-		if len(s.row.Reading.Note) > messages.MaxNote {
-			return fmt.Errorf("note of %d bytes, at most %d are possible", len(s.row.Reading.Note), messages.MaxNote)
-		}
 	}
 	s.values = s.values[:0]
 	var omitted int64
@@ -157,6 +154,9 @@ func (s *Source) take(fields []string) error {
 		s.values = append(s.values, v)
 	}
 	s.row.Reading.Values = s.values
+	if err := messages.CheckReading(s.row.Reading); err != nil {
+		return err
+	}
 	s.Stats.Omitted += omitted
 	return nil
 }

@@ -47,7 +47,7 @@ func (c *comparison) device(ctx context.Context, d Device) (Report, error) {
 func (c *comparison) readings(ctx context.Context, d Device, id messages.DeviceID, report *Report) error {
 	p := &c.pages
 	p.client, p.path = c.run.options.Client, devicePath(id)+"/readings"
-	p.first, p.last, p.cursor, p.ended = d.First, d.Last, "", d.Sent == 0
+	p.first, p.last, p.cursor, p.ended, p.plain = d.First, d.Last, "", d.Sent == 0, false
 	p.page, p.at = p.page[:0], 0
 	got, err := p.next(ctx)
 	if err != nil {

@@ -17,6 +17,9 @@ const (
 	cursorHeader = "Wellhead-Cursor"
 )
 
+// errRefused means that the wire's decoder does not take a stored reading. JSON can say it.
+var errRefused = errors.New("a stored reading is not valid")
+
 // pages hands on a device's stored readings between two event times, page by page.
 type pages struct {
 	client      *Client
@@ -24,6 +27,7 @@ type pages struct {
 	first, last int64
 	cursor      string
 	ended       bool // no page follows
+	plain       bool // ask for JSON only
 	page        []messages.Reading
 	at          int
 	decoder     messages.Decoder
@@ -44,7 +48,11 @@ func (p *pages) next(ctx context.Context) (*messages.Reading, error) {
 }
 
 func (p *pages) load(ctx context.Context) error {
-	body, header, err := p.client.get(ctx, p.path, span(p.first, p.last, p.cursor), protobuf+", application/json;q=0.5")
+	accept := protobuf + ", application/json;q=0.5"
+	if p.plain {
+		accept = "application/json"
+	}
+	body, header, err := p.client.get(ctx, p.path, span(p.first, p.last, p.cursor), accept)
 	if errors.Is(err, errNotFound) {
 		p.page, p.at, p.ended = p.page[:0], 0, true // a device that is not known has no readings
 		return nil
@@ -55,8 +63,12 @@ func (p *pages) load(ctx context.Context) error {
 	p.page, p.at = p.page[:0], 0
 	p.decoder.Reset()
 	if strings.HasPrefix(header.Get("Content-Type"), protobuf) {
-		p.cursor = header.Get(cursorHeader)
 		err = p.readBatches(body)
+		if errors.Is(err, errRefused) && !p.plain {
+			p.plain, p.page = true, p.page[:0]
+			return p.load(ctx)
+		}
+		p.cursor = header.Get(cursorHeader)
 	} else {
 		p.cursor, err = p.readJSON(body)
 	}
@@ -80,7 +92,7 @@ func (p *pages) readBatches(body []byte) error {
 			return err
 		}
 		if refused := p.decoder.Refused(); len(refused) > 0 {
-			return fmt.Errorf("a stored reading is not valid: %s", refused[0].Reason)
+			return fmt.Errorf("%w: %s", errRefused, refused[0].Reason)
 		}
 		for _, block := range batch.Blocks {
 			p.page = append(p.page, block.Readings...)
