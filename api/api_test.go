@@ -535,3 +535,19 @@ func TestProtobufReadings(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A thousand readings of 64 channels with the longest notes are more than one message may hold.
+func TestProtobufReadingsOfTheLargestKind(t *testing.T) {
+	f := start(t, nil)
+	rows := make([]messages.Reading, 1500)
+	for i := range rows {
+		rows[i] = messages.Reading{Time: int64(i), Values: make([]float64, messages.MaxChannels), Note: strings.Repeat("n", messages.MaxNote)}
+	}
+	if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: "a", Readings: rows}}, false); err != nil {
+		t.Fatal(err)
+	}
+	got := f.do(t, "GET", "/api/v1/sites/demo/devices/a/readings?from=0&limit=10000", "", "Accept", "application/x-protobuf")
+	if diff := cmp.Diff(rows, readBatches(t, []byte(got.text), "a")); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -155,14 +155,19 @@ func (p *page) batches(device string, samples []messages.Sample) {
 	b := (*buf)[:0]
 	var one []byte
 	rows := make([]messages.Reading, 0, min(len(samples), messages.MaxReadings))
+	most := messages.MaxReadings
 	for len(samples) > 0 {
-		n := min(len(samples), messages.MaxReadings)
+		n := min(len(samples), most)
 		rows = rows[:0]
 		for i := range samples[:n] {
 			rows = append(rows, samples[i].Reading)
 		}
-		samples = samples[n:]
 		one = messages.AppendBatch(one[:0], &messages.Batch{Blocks: []messages.Block{{Device: device, Readings: rows}}})
+		if len(one) > messages.MaxMessage && n > 1 { // many channels and long notes
+			most = n / 2
+			continue
+		}
+		samples = samples[n:]
 		b = binary.AppendUvarint(b, uint64(len(one)))
 		b = append(b, one...)
 		if len(b) >= flushAt {

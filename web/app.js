@@ -137,8 +137,9 @@ function setStatus(r, status) {
 }
 
 function values(list) {
-  const text = list.slice(0, 3).map((v) => (v == null ? '–' : short(v)).padStart(7)).join('');
-  return list.length > 3 ? `${text} …` : `${text}  `;
+  const fit = innerWidth <= 860 ? 2 : 3;
+  const text = list.slice(0, fit).map((v) => (v == null ? '–' : short(v)).padStart(7)).join('');
+  return list.length > fit ? `${text} …` : `${text}  `;
 }
 
 // short writes a value so that it is read at a glance; the chart's legend has it in full.

@@ -147,14 +147,10 @@ export class Chart {
       if (v < low) low = v;
       if (v > up) up = v;
     }
+    c.lineWidth = 1;
     c.strokeStyle = this.color('--line');
     c.strokeRect(left + .5, top + .5, this.width - left - right - 1, high - 1);
-    c.textAlign = 'left';
-    c.textBaseline = 'top';
-    c.fillStyle = this.color(low > up ? '--soft' : `--c${channel % 8}`);
-    c.fillText((this.names[channel] ?? '') + (low > up ? ': no values here' : ''), left + 8, top + 6);
-    c.textBaseline = 'alphabetic';
-    if (low > up) return;
+    if (low > up) { this.title(c, channel, top, '--soft', ': no values here'); return; }
     const pad = (up - low) * .12 || Math.abs(up) * .05 || 1;
     const scale = this.ease(channel, low - pad, up + pad, elapsed);
     const y = (v) => top + high - (v - scale.low) / (scale.high - scale.low) * high;
@@ -178,6 +174,7 @@ export class Chart {
     for (const p of alone) dot(c, x(p.t), y(p.v), 2);
     if (before) dot(c, x(before.t), y(before.v), 3.2);
     c.restore();
+    this.title(c, channel, top, `--c${channel % 8}`, '');
 
     if (at && at.values[channel] != null) {
       c.fillStyle = this.color('--panel');
@@ -185,6 +182,20 @@ export class Chart {
       c.fillStyle = color;
       dot(c, x(at.t), y(at.values[channel]), 4);
     }
+  }
+
+  // title names a strip, readable also where the line runs through it.
+  title(c, channel, top, color, more) {
+    const text = (this.names[channel] ?? '') + more;
+    c.textAlign = 'left';
+    c.textBaseline = 'top';
+    c.lineWidth = 4;
+    c.strokeStyle = this.color('--panel');
+    c.strokeText(text, left + 8, top + 6);
+    c.fillStyle = this.color(color);
+    c.fillText(text, left + 8, top + 6);
+    c.lineWidth = 1;
+    c.textBaseline = 'alphabetic';
   }
 
   // ease moves a channel's scale towards its readings, so that it does not jump.
