@@ -133,6 +133,7 @@ type Stats struct {
 	InFlight      int    // bytes, gauge
 	Devices       int    // gauge
 	Active        int    // gauge
+	Online        int    // gauge
 	Applied       uint64 // gauge
 	Stored        uint64 // gauge
 	Snapshotted   uint64 // gauge
@@ -331,6 +332,9 @@ func (c *core) statistics() Stats {
 	for _, e := range c.entries {
 		if e.phase == active {
 			s.Active++
+		}
+		if e.row.Status == messages.StatusOnline {
+			s.Online++
 		}
 	}
 	s.InFlight = c.inFlight.bytes

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/wellhead/wellhead/actors"
@@ -62,18 +68,26 @@ func (f *fleet) Sites(ctx context.Context) ([]string, error) {
 }
 
 func (f *fleet) Devices(ctx context.Context, site string, q api.DeviceQuery) ([]messages.DeviceRow, bool, error) {
+	var seen int64
+	var after string
+	if q.After != "" {
+		var err error
+		if seen, after, err = api.ParseCursor(q.After, q.Sort); err != nil {
+			return nil, false, err
+		}
+	}
 	if q.Sort != "lastSeen" {
-		rows, more, err := f.member.Devices(ctx, site, q.After, q.Contains, q.Status, q.Limit)
+		rows, more, err := f.member.Devices(ctx, site, after, q.Contains, q.Status, q.Limit)
 		return rows, more, outward(err)
 	}
-	rows, _, err := f.member.Devices(ctx, site, "", q.Contains, q.Status, 1<<30)
+	rows, _, err := f.member.Devices(ctx, site, "", q.Contains, q.Status, math.MaxInt32)
 	if err != nil {
 		return nil, false, outward(err)
 	}
 	slices.SortFunc(rows, newestSeen)
 	if q.After != "" {
-		at := slices.IndexFunc(rows, func(r messages.DeviceRow) bool { return r.Device.Device == q.After })
-		rows = rows[at+1:]
+		last := messages.DeviceRow{Device: messages.DeviceID{Site: site, Device: after}, LastSeen: seen}
+		rows = slices.DeleteFunc(rows, func(r messages.DeviceRow) bool { return newestSeen(r, last) <= 0 })
 	}
 	return rows[:min(len(rows), q.Limit)], len(rows) > q.Limit, nil
 }
@@ -108,5 +122,107 @@ func (f *fleet) Rollups(ctx context.Context, id messages.DeviceID, step messages
 }
 
 func (f *fleet) Control(ctx context.Context, id messages.DeviceID, c messages.Control) error {
-	return f.streams.Control(ctx, id, c)
+	return f.streams.Control(ctx, id, messages.AppendControl(nil, c))
 }
+
+// ingest takes readings from HTTP to the stream.
+type ingest struct{ *stream.Ingest }
+
+func (i ingest) Publish(ctx context.Context, site string, devices []api.DeviceReadings, stored bool) error {
+	list := make([]stream.DeviceReadings, len(devices))
+	for n, d := range devices {
+		list[n] = stream.DeviceReadings(d)
+	}
+	err := i.Ingest.Publish(ctx, site, list, stored)
+	if errors.Is(err, stream.ErrOverloaded) {
+		return fmt.Errorf("%w: %v", api.ErrOverloaded, err)
+	}
+	return err
+}
+
+// queries answers requests on NATS with what HTTP answers to the same question.
+type queries struct {
+	handler http.Handler
+	shards  int
+	stored  func(ctx context.Context, site, producer string) ([]actors.StoredNews, error)
+}
+
+func (q *queries) Answer(ctx context.Context, what string, id messages.DeviceID, request []byte) ([]byte, error) {
+	device := "/api/v1/sites/" + id.Site + "/devices/" + id.Device
+	switch what {
+	case stream.QueryShards:
+		return json.Marshal(map[string]int{"shards": q.shards})
+	case stream.QueryStored:
+		news, err := q.stored(ctx, id.Site, id.Device)
+		if err != nil {
+			return nil, err
+		}
+		list := make([]stream.Stored, len(news))
+		for i, n := range news {
+			list[i] = stream.Stored(n)
+		}
+		return json.Marshal(list)
+	case stream.QueryState:
+		return q.get(ctx, device)
+	case stream.QueryLatest:
+		return q.get(ctx, device+"/latest")
+	case stream.QueryWindow:
+		return q.get(ctx, device+"/window"+parameters(request))
+	case stream.QueryDevices:
+		return q.get(ctx, "/api/v1/sites/"+id.Site+"/devices"+parameters(request))
+	}
+	return nil, fmt.Errorf("%w: no such question: %s", messages.ErrInvalid, what)
+}
+
+// parameters turns a JSON object into URL parameters.
+func parameters(request []byte) string {
+	var fields map[string]any
+	if len(request) == 0 || json.Unmarshal(request, &fields) != nil {
+		return ""
+	}
+	values := url.Values{}
+	for name, v := range fields {
+		if n, ok := v.(float64); ok {
+			values.Set(name, strconv.FormatFloat(n, 'f', -1, 64))
+		} else {
+			values.Set(name, fmt.Sprint(v))
+		}
+	}
+	return "?" + values.Encode()
+}
+
+func (q *queries) get(ctx context.Context, path string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", messages.ErrInvalid, err)
+	}
+	w := answer{status: http.StatusOK, header: http.Header{}}
+	q.handler.ServeHTTP(&w, r)
+	var problem struct{ Title, Detail string }
+	if w.status < 300 {
+		return w.body.Bytes(), nil
+	}
+	if err := json.Unmarshal(w.body.Bytes(), &problem); err != nil {
+		problem.Detail = http.StatusText(w.status)
+	}
+	switch w.status {
+	case http.StatusNotFound:
+		return nil, fmt.Errorf("%w: %s", persistence.ErrNotFound, problem.Detail)
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return nil, fmt.Errorf("%w: %s", messages.ErrInvalid, problem.Detail)
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		return nil, fmt.Errorf("%w: %s", stream.ErrOverloaded, problem.Detail)
+	}
+	return nil, errors.New(problem.Detail)
+}
+
+// answer keeps an HTTP answer in memory.
+type answer struct {
+	status int
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(status int)      { a.status = status }
+func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }

@@ -57,6 +57,8 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
+		newServeCommand(),
+		newDemoCommand(),
 		newSimulateCommand(),
 		newReplayCommand(),
 		newVerifyCommand(),

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/wellhead/wellhead/api"
+	"github.com/wellhead/wellhead/internal/telemetry"
+	"github.com/wellhead/wellhead/messages"
+)
+
+// figuresDeadline bounds how long the figures of all shards may take.
+const figuresDeadline = 2 * time.Second
+
+// shardFigures asks the shards for what /metrics shows. A shard that does not answer is left out.
+func (n *node) shardFigures() []telemetry.Shard {
+	ctx, cancel := context.WithTimeout(n.ctx, figuresDeadline)
+	defer cancel()
+	var out []telemetry.Shard
+	for _, s := range n.member.Status(ctx) {
+		if !s.Ready {
+			continue
+		}
+		f := s.Stats
+		figures := telemetry.Shard{
+			Shard: s.Shard, Counts: f.Counts, Replayed: f.Replayed, Rejected: f.Rejected, Repeated: f.Repeated,
+			Rollups: f.Rollups, Recomputed: f.Recomputed, Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
+			Panics: f.Panics, Retries: f.Retries, Events: f.Events, InFlight: f.InFlight,
+			Devices: f.Devices, Active: f.Active, Online: f.Online,
+			Applied: f.Applied, Stored: f.Stored, Snapshotted: f.Snapshotted,
+		}
+		if f.OldestPending > 0 {
+			figures.LagSeconds = max(0, float64(time.Now().UnixMilli()-f.OldestPending)/1000)
+		}
+		out = append(out, figures)
+	}
+	return out
+}
+
+func (n *node) memberFigures() telemetry.Member {
+	used := int64(n.member.InFlight())
+	return telemetry.Member{
+		CreditFree: max(0, n.cfg.Limits.InFlight-used), CreditTotal: n.cfg.Limits.InFlight,
+		Ready: len(n.member.Starting()) == 0,
+	}
+}
+
+// totals answers the page's header.
+func (n *node) totals(ctx context.Context) (api.Totals, error) {
+	var t api.Totals
+	var counts messages.Counts
+	for _, s := range n.member.Status(ctx) {
+		t.Devices += s.Stats.Devices
+		t.Online += s.Stats.Online
+		counts.Add(s.Stats.Counts)
+	}
+	t.Readings = counts.Received
+	sites, err := n.member.Sites(ctx)
+	t.Sites = len(sites)
+	return t, outward(err)
+}
+
+func (n *node) operations() []api.Operation {
+	list := n.metrics.Operations()
+	out := make([]api.Operation, len(list))
+	for i, o := range list {
+		out[i] = api.Operation{
+			Store: o.Store, Operation: o.Operation, Count: o.Count, Errors: o.Errors,
+			P50: o.P50.Seconds(), P99: o.P99.Seconds(), Max: o.Max.Seconds(),
+		}
+	}
+	return out
+}

@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wellhead/wellhead/actors"
+	"github.com/wellhead/wellhead/api"
+	"github.com/wellhead/wellhead/internal/config"
+	"github.com/wellhead/wellhead/internal/telemetry"
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/cassandra"
+	"github.com/wellhead/wellhead/persistence/pebble"
+	"github.com/wellhead/wellhead/persistence/redis"
+	"github.com/wellhead/wellhead/stream"
+	"github.com/wellhead/wellhead/web"
+)
+
+// node is a member put together from its parts.
+type node struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	metrics *telemetry.Metrics
+
+	server    *stream.Server // nil with an outside one
+	streams   *stream.Streams
+	archive   persistence.Archive
+	snapshots persistence.Snapshots
+	member    *actors.Member
+	client    *stream.Client // of the HTTP face
+	publisher *stream.Publisher
+	http      *http.Server
+	listener  net.Listener
+
+	ctx      context.Context // ends when the node closes
+	end      context.CancelFunc
+	serving  sync.WaitGroup
+	draining chan struct{}
+	closers  []func() // in reverse order of opening
+}
+
+// openNode starts all parts. On an error what was started is closed.
+func openNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, err error) {
+	n := &node{cfg: cfg, log: log, metrics: telemetry.New(), draining: make(chan struct{})}
+	n.ctx, n.end = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			n.closeParts()
+		}
+	}()
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	for _, open := range []func(context.Context) error{n.openStream, n.openArchive, n.openSnapshots, n.openMember, n.openHTTP} {
+		if err := open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *node) closing(do func()) { n.closers = append(n.closers, do) }
+
+func (n *node) openStream(ctx context.Context) error {
+	cfg := n.cfg
+	credentials := stream.NewCredentials(n.log)
+	if cfg.Stream.Server == "embedded" {
+		server, err := stream.StartServer(ctx, stream.ServerOptions{
+			DataDir: filepath.Join(cfg.Data, "stream"), Client: cfg.NATS, MQTT: cfg.MQTT, WebSocket: cfg.WebSocket,
+			Shards: cfg.Shards, SyncInterval: cfg.Stream.Sync, SyncAlways: cfg.Stream.Sync == 0,
+			Name: serverName(cfg.Name), Credentials: credentials, Logger: n.log,
+		})
+		if err != nil {
+			return fmt.Errorf("start the embedded NATS server: %w", err)
+		}
+		n.server = server
+		n.closing(server.Shutdown)
+	}
+	options := stream.Options{
+		Server: n.server, Name: cfg.Name, Shards: cfg.Shards, Replicas: cfg.Stream.Replicas,
+		MaxBytes: cfg.Stream.MaxBytes, Logger: n.log,
+	}
+	if n.server == nil {
+		options.URL, options.User, options.Password, options.CredsFile = cfg.Stream.Server, cfg.Stream.User, cfg.Stream.Password, cfg.Stream.Creds
+	}
+	streams, err := stream.Open(ctx, options)
+	if err != nil {
+		return fmt.Errorf("open the streams: %w", err)
+	}
+	n.streams = streams
+	n.closing(streams.Close)
+	registry := streams.Registry()
+	if err := credentials.Load(ctx, registry); err != nil {
+		return fmt.Errorf("read the credentials: %w", err)
+	}
+	n.serving.Go(func() { credentials.Follow(n.ctx, registry) })
+	return nil
+}
+
+// serverName is a name that NATS takes: without spaces and dots.
+func serverName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if messages.CheckName("server", string(r)) != nil {
+			return '-'
+		}
+		return r
+	}, name)
+	return name[:min(len(name), messages.MaxName)]
+}
+
+func (n *node) openArchive(ctx context.Context) error {
+	cfg := n.cfg
+	var archive persistence.Archive
+	var err error
+	if cfg.Archive == "cassandra" {
+		o := cassandra.Options{
+			Hosts: cfg.Cassandra.Hosts, Keyspace: cfg.Cassandra.Keyspace, Replication: cfg.Cassandra.Replication,
+			Consistency: cfg.Cassandra.Consistency, DataCenter: cfg.Cassandra.DataCenter,
+			Shards: cfg.Shards, Groups: cfg.Cassandra.Groups, Bucket: cfg.Cassandra.Bucket,
+			Retention: cfg.Cassandra.Retention, RollupRetention: cfg.Cassandra.RollupRetention,
+			Username: cfg.Cassandra.Username, Password: cfg.Cassandra.Password,
+			Timeout: cfg.Cassandra.Timeout, MaxInFlight: cfg.Cassandra.InFlight, Logger: n.log,
+		}
+		if cfg.Cassandra.TLS {
+			o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		archive, err = cassandra.Open(ctx, o)
+	} else {
+		archive, err = pebble.OpenArchive(filepath.Join(cfg.Data, "archive"), pebble.Options{
+			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MaxSyncDelay: cfg.Pebble.SyncMax, Log: n.log,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("open the archive: %w", err)
+	}
+	n.archive = persistence.ObservedArchive(archive, n.metrics.Store("archive"))
+	n.closing(func() { n.closed("archive", archive.Close()) })
+	return nil
+}
+
+func (n *node) openSnapshots(context.Context) error {
+	cfg := n.cfg
+	var snapshots persistence.Snapshots
+	var err error
+	if cfg.Snapshots == "redis" {
+		o := redis.Options{
+			Addrs: cfg.Redis.Addresses, DB: cfg.Redis.Database, Prefix: cfg.Redis.Prefix,
+			Username: cfg.Redis.Username, Password: cfg.Redis.Password, Logger: n.log,
+		}
+		if cfg.Redis.TLS {
+			o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		snapshots, err = redis.Open(o)
+	} else {
+		snapshots, err = pebble.OpenSnapshots(filepath.Join(cfg.Data, "snapshots"), pebble.Options{Log: n.log})
+	}
+	if err != nil {
+		return fmt.Errorf("open the snapshot store: %w", err)
+	}
+	n.snapshots = persistence.ObservedSnapshots(snapshots, n.metrics.Store("snapshots"))
+	n.closing(func() { n.closed("snapshot store", snapshots.Close()) })
+	return nil
+}
+
+func (n *node) closed(what string, err error) {
+	if err != nil {
+		n.log.Warn("closing failed", "what", what, "error", err)
+	}
+}
+
+func (n *node) openMember(context.Context) error {
+	cfg := n.cfg
+	checkpoints, err := n.streams.Cells("checkpoints")
+	if err != nil {
+		return err
+	}
+	leases, err := n.streams.Cells("leases")
+	if err != nil {
+		return err
+	}
+	outside := n.streams.Outside(stream.Events(cfg.Events))
+	ms := func(d time.Duration) int64 { return d.Milliseconds() }
+	n.member = actors.NewMember(actors.Options{
+		Name: cfg.Name, InFlight: int(cfg.Limits.InFlight), Logger: n.log,
+		Config: actors.Config{
+			Shards: cfg.Shards,
+			Limits: actors.Limits{MaxFuture: ms(cfg.Limits.MaxFuture), MaxAge: ms(cfg.Limits.MaxAge)},
+			Fleet: messages.Settings{
+				WindowCount: cfg.Window.Count, WindowAge: ms(cfg.Window.Age),
+				ExpectedInterval: ms(cfg.Window.ExpectedInterval), OfflineAfter: ms(cfg.Window.OfflineAfter),
+			},
+			FlushAge: ms(cfg.Work.FlushAge), FlushBytes: int(cfg.Work.FlushBytes), FlushParallel: cfg.Work.FlushParallel,
+			CheckpointEvery: ms(cfg.Work.CheckpointEvery), SnapshotWithin: ms(cfg.Work.SnapshotWithin),
+			PassivateAfter: ms(cfg.Work.PassivateAfter), PurgeBytes: int(cfg.Work.PurgeBytes), PurgeEvery: ms(cfg.Work.PurgeEvery),
+		},
+		Parts: actors.Parts{
+			Archive: n.archive, Snapshots: n.snapshots, Log: feedLog{n.streams.Log()},
+			Checkpoints: checkpoints, Leases: leases, Outside: outside,
+			Stored: func(site, producer string, s actors.StoredNews) {
+				outside.Stored(site, producer, s.Shard, s.Run, s.Through, s.Gaps)
+			},
+			Notice: func(notice actors.Notice) { n.metrics.WentBack(string(notice.Kind)) },
+		},
+	})
+	if err := n.member.Start(); err != nil {
+		return err
+	}
+	n.closing(n.stopMember)
+	n.metrics.Watch(n.shardFigures, n.memberFigures)
+	counters := n.streams.Counters()
+	n.metrics.Count(
+		telemetry.Counter{Name: "feed_gaps_total", Help: "Consumer sequences that were missing in a feed.", Read: counters.FeedGaps.Load},
+		telemetry.Counter{Name: "feeds_reopened_total", Help: "Feeds that were opened again after a loss.", Read: counters.FeedsReopened.Load},
+		telemetry.Counter{Name: "messages_resent_total", Help: "Messages published again for want of an acknowledgement in time.", Read: counters.Resent.Load},
+		telemetry.Counter{Name: "mqtt_closed_total", Help: "MQTT clients closed because a stream was nearly full.", Read: counters.MQTTClosed.Load},
+		telemetry.Counter{Name: "disk_refusals_total", Help: "Times that publishers were refused because the disk was nearly full.", Read: counters.DiskRefusals.Load},
+	)
+	return nil
+}
+
+// handOver bounds how long a member that ends takes to have everything stored and snapshotted.
+const handOver = 20 * time.Second
+
+func (n *node) stopMember() {
+	ctx, cancel := context.WithTimeout(context.Background(), handOver)
+	defer cancel()
+	if err := n.member.Stop(ctx); err != nil {
+		n.log.Warn("not everything was handed over; the next start replays it", "error", err)
+	}
+}
+
+func (n *node) openHTTP(ctx context.Context) error {
+	client, err := n.streams.Client("http")
+	if err != nil {
+		return fmt.Errorf("connect the HTTP face: %w", err)
+	}
+	n.client = client
+	n.closing(client.Close)
+	n.publisher, err = client.NewPublisher(stream.PublisherOptions{Producer: serverName("http-" + n.cfg.Name), OnFull: stream.Refuse})
+	if err != nil {
+		return fmt.Errorf("make the HTTP face's publisher: %w", err)
+	}
+	n.closing(n.publisher.Close)
+	handler := api.New(api.Options{
+		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry()},
+		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards)}, Live: n.client, Health: n,
+		Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
+		Logger: n.log, Observe: n.metrics.Request, Hosts: n.cfg.HTTPHosts, Version: version, Closing: n.ctx.Done(),
+		Limits: api.Limits{
+			Body: n.cfg.Limits.Body, Bodies: n.cfg.Limits.Bodies, LiveBuffer: int(n.cfg.Limits.LiveBuffer),
+			Listeners: n.cfg.Limits.Listeners, Query: n.cfg.Limits.Query, Ingest: n.cfg.Limits.Ingest, Stored: n.cfg.Limits.Stored,
+		},
+	})
+	err = n.streams.ServeQueries(ctx, "wellhead", &queries{handler: handler, shards: n.cfg.Shards, stored: n.member.Stored})
+	if err != nil {
+		return fmt.Errorf("serve queries: %w", err)
+	}
+	if n.cfg.HTTP == "" {
+		return nil
+	}
+	n.listener, err = net.Listen("tcp", n.cfg.HTTP)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	n.http = api.NewServer(handler, n.log)
+	n.http.BaseContext = func(net.Listener) context.Context { return n.ctx }
+	n.serving.Go(func() {
+		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {
+			n.log.Error("HTTP ended", "error", err)
+		}
+	})
+	n.closing(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if n.http.Shutdown(ctx) != nil {
+			_ = n.http.Close()
+		}
+	})
+	return nil
+}
+
+// Ready implements api.Health.
+func (n *node) Ready(ctx context.Context) []string {
+	var not []string
+	select {
+	case <-n.draining:
+		not = append(not, "the member is handing over its shards")
+	default:
+	}
+	if starting := n.member.Starting(); len(starting) > 0 {
+		not = append(not, fmt.Sprintf("%d of %d shards are starting", len(starting), n.cfg.Shards))
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := n.archive.Ping(ctx); err != nil {
+		not = append(not, "the archive cannot be reached: "+err.Error())
+	}
+	if err := n.streams.Ping(ctx); err != nil {
+		not = append(not, "the stream cannot be reached: "+err.Error())
+	}
+	return not
+}
+
+// close hands over and ends all parts, the last opened first.
+func (n *node) close() {
+	close(n.draining)
+	n.closeParts()
+}
+
+func (n *node) closeParts() {
+	n.end()
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		n.closers[i]()
+	}
+	n.serving.Wait()
+}
