@@ -28,10 +28,9 @@ type Decoder struct {
 	values   arena[float64]
 	quality  arena[uint8]
 	readings arena[Reading]
-	blocks   arena[Block]
+	blocks   blocks
 	refused  []RefusedReading
 
-	parsed  []Block   // blocks of the message at hand
 	columns columns   // of the block at hand
 	scanned []Reading // JSON readings of the message at hand
 	devices []string  // and their devices, where they say them
@@ -41,13 +40,14 @@ type Decoder struct {
 
 // Reset takes back all memory that the decoder handed out.
 func (d *Decoder) Reset() {
+	clear(d.readings.chunk) // lets go of the data that strings are parts of
+	clear(d.blocks.chunk)
 	d.values.reset()
 	d.quality.reset()
 	d.readings.reset()
 	d.blocks.reset()
 	clear(d.refused)
 	d.refused = d.refused[:0]
-	clear(d.parsed[:cap(d.parsed)])
 	clear(d.scanned[:cap(d.scanned)])
 	clear(d.devices[:cap(d.devices)])
 }
@@ -101,8 +101,9 @@ func (d *Decoder) Message(contentType string, subject ShardSubject, data []byte,
 	if err != nil || len(readings) == 0 {
 		return err
 	}
-	b.Blocks = d.blocks.take(1)
-	b.Blocks[0] = Block{Device: subject.Device, Readings: readings}
+	d.blocks.begin()
+	d.blocks.add(subject.Device, readings)
+	b.Blocks = d.blocks.end()
 	return nil
 }
 
@@ -169,6 +170,39 @@ func (a *arena[T]) reset() {
 		a.chunk = nil
 		return
 	}
-	clear(a.chunk) // lets go of the data that strings are parts of
 	a.chunk = a.chunk[:0]
+}
+
+// blocks is an arena in which the blocks of a message are gathered one by one.
+type blocks struct {
+	arena[Block]
+	first int // of the message at hand
+}
+
+// begin begins a message; what one before it has added and not ended is given back.
+func (a *blocks) begin() { a.chunk = a.chunk[:a.first] }
+
+func (a *blocks) add(device string, readings []Reading) {
+	n := len(a.chunk)
+	if n == cap(a.chunk) {
+		chunk := make([]Block, n-a.first, max(2*n, smallestChunk))
+		copy(chunk, a.chunk[a.first:])
+		a.chunk, a.first = chunk, 0
+		n = len(chunk)
+	}
+	a.chunk = a.chunk[:n+1]
+	b := &a.chunk[n]
+	b.Device, b.Readings = device, readings
+}
+
+// end hands out the blocks of the message.
+func (a *blocks) end() []Block {
+	b := a.chunk[a.first:len(a.chunk):len(a.chunk)]
+	a.first = len(a.chunk)
+	return b
+}
+
+func (a *blocks) reset() {
+	a.arena.reset()
+	a.first = 0
 }

@@ -65,17 +65,16 @@ func (d *Decoder) jsonBatch(data []byte, b *Batch) error {
 	}
 	readings := d.readings.take(len(d.scanned))
 	copy(readings, d.scanned)
-	d.parsed = d.parsed[:0]
+	d.blocks.begin()
 	for from := 0; from < len(readings); {
 		to := from + 1
 		for to < len(readings) && d.devices[to] == d.devices[from] {
 			to++
 		}
-		d.parsed = append(d.parsed, Block{Device: d.devices[from], Readings: readings[from:to:to]})
+		d.blocks.add(d.devices[from], readings[from:to:to])
 		from = to
 	}
-	b.Blocks = d.blocks.take(len(d.parsed))
-	copy(b.Blocks, d.parsed)
+	b.Blocks = d.blocks.end()
 	return nil
 }
 
