@@ -22,7 +22,7 @@ const cleanups = [() => rmSync(folder, { recursive: true, force: true })];
 async function serve(devices) {
   const binary = path.join(folder, 'serve');
   execFileSync('go', ['build', '-o', binary, './api/apitest/serve'], { cwd: root, stdio: 'inherit' });
-  const child = spawn(binary, ['-devices', String(devices)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(binary, ['-devices', String(devices), '-page', path.join(root, 'web')], { stdio: ['pipe', 'pipe', 'inherit'] });
   cleanups.unshift(() => new Promise((done) => { child.once('exit', done); child.stdin.end(); }));
   for await (const line of child.stdout) return String(line).trim();
   throw new Error('the server ended');

@@ -17,20 +17,20 @@ import (
 	"github.com/wellhead/wellhead/api"
 	"github.com/wellhead/wellhead/api/apitest"
 	"github.com/wellhead/wellhead/messages"
-	"github.com/wellhead/wellhead/web"
 )
 
 func main() {
 	addr := flag.String("http", "127.0.0.1:0", "address to listen on")
 	devices := flag.Int("devices", 120, "devices that move; 0 shows the empty page")
+	page := flag.String("page", "web", "folder of the page")
 	flag.Parse()
-	if err := run(*addr, *devices); err != nil {
+	if err := run(*addr, *page, *devices); err != nil {
 		fmt.Fprintln(os.Stderr, "serve:", err)
 		os.Exit(1)
 	}
 }
 
-func run(addr string, devices int) error {
+func run(addr, page string, devices int) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func run(addr string, devices int) error {
 		go move(ctx, f, devices)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	h := api.New(api.Options{Fleet: f, Ingest: f, Live: f, Health: f, Totals: f.Totals, Page: web.Files(), Logger: log, Version: "test"})
+	h := api.New(api.Options{Fleet: f, Ingest: f, Live: f, Health: f, Totals: f.Totals, Page: os.DirFS(page), Logger: log, Version: "test"})
 	server := api.NewServer(h, log)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
