@@ -16,6 +16,11 @@
 // counts. It hides also what is written later with such a sequence, and for longer than a tombstone
 // does; tombstones are written besides, only where the device has rows, to free the space.
 //
+// The server's default settings are good but for one: with a single copy of the data set commitlog_sync
+// to group (Open warns), or a crash takes the newest readings. The batches here have at most 100 rows
+// and 40 KiB of one partition of one table; Cassandra's batch_size_warn_threshold (5 KiB) and
+// batch_size_fail_threshold (50 KiB) do not count such batches, ScyllaDB's (128 and 1024 KiB) are above.
+//
 // What it does not do: retry writes (the caller does, everything is idempotent), cache rows, or scan
 // over many devices at once.
 package cassandra

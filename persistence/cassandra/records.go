@@ -146,7 +146,7 @@ func (d deletion) run(ctx context.Context, step messages.Step) error {
 			running--
 		}
 		running++
-		go func() { results <- d.bucket(ctx, step, bucket) }()
+		go func(bucket int64) { results <- d.bucket(ctx, step, bucket) }(bucket) // the next Scan writes to ours
 	}
 	for ; running > 0; running-- {
 		err = cmp.Or(err, <-results)

@@ -261,6 +261,44 @@ func TestWarnsOfLoss(t *testing.T) {
 	}
 }
 
+// What a delete hides must also go from the disk, in every bucket, and nothing else.
+func TestDeleteFreesSpace(t *testing.T) {
+	a, ctx := open(t, testOptions(t)), t.Context()
+	const buckets = 30
+	at := now()
+	b := persistence.Batch{Shard: 1, Devices: []persistence.DeviceRows{oneRow("gone", at), oneRow("stays", at)}}
+	for i := range b.Devices {
+		d := &b.Devices[i]
+		for n := range int64(buckets - 1) {
+			row := d.Rows[0]
+			row.Time -= (n + 1) * int64(messages.Hour)
+			d.Rows = append(d.Rows, row)
+			d.Rollups = append(d.Rollups, persistence.RollupRow{
+				Rollup: messages.Rollup{Start: messages.Hour.Start(at) - n*1000*int64(messages.Hour), Step: messages.Hour}, Sequence: 7, WriteTime: at * 1000,
+			})
+		}
+	}
+	if err := a.Append(ctx, &b); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Delete(ctx, 1, messages.DeviceID{Site: "s", Device: "gone"}, 7, now()*1000); err != nil {
+		t.Fatal(err)
+	}
+	for statement, want := range map[string]int{`SELECT device FROM readings`: buckets, `SELECT device FROM rollups`: buckets - 1} {
+		left := map[string]int{}
+		iter := a.session.Query(statement).WithContext(ctx).Iter()
+		for device := ""; iter.Scan(&device); {
+			left[device]++
+		}
+		if err := iter.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if left["gone"] != 0 || left["stays"] != want {
+			t.Errorf("%s: %v, want %d of the device that stays", statement, left, want)
+		}
+	}
+}
+
 // The archive's server dies, freezes and comes back: nothing is refused, everything can be written again.
 func TestOutage(t *testing.T) {
 	if testing.Short() {

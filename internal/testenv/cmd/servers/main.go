@@ -92,7 +92,11 @@ func (s servers) run(ctx context.Context) (err error) {
 	}
 	fmt.Print(lines)
 	if s.env != "" {
-		if err := os.WriteFile(s.env, []byte(lines), 0o644); err != nil {
+		// Renamed, so that who waits for the file finds all of it.
+		if err := os.WriteFile(s.env+".new", []byte(lines), 0o644); err != nil {
+			return err
+		}
+		if err := os.Rename(s.env+".new", s.env); err != nil {
 			return err
 		}
 	}
