@@ -126,6 +126,7 @@ func (s *Server) natsOptions() (*server.Options, error) {
 		MaxPayload:             messages.MaxMessage + maxHeader,
 		NoSigs:                 true,
 		DisableJetStreamBanner: true,
+		AuthTimeout:            10,
 		// nobody waits on a slow reader for longer
 		WriteDeadline: 10 * time.Second,
 	}
