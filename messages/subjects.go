@@ -53,7 +53,7 @@ var nameByte = func() (ok [256]bool) {
 	return ok
 }()
 
-// ShardOf returns the shard of a device among n: FNV-1a-32 of site and device joined without a
+// ShardOf returns the shard of a device among n > 0: FNV-1a-32 of site and device joined without a
 // separator, modulo n. It is what the server's mapping partition(n, site, device) computes.
 func ShardOf(id DeviceID, n int) Shard {
 	const offset, prime = 2166136261, 16777619
@@ -107,7 +107,7 @@ func ParseShardSubject(s string) (ShardSubject, error) {
 	rest, ok := strings.CutPrefix(s, "shard.")
 	number, rest, found := strings.Cut(rest, ".")
 	n, err := strconv.ParseUint(number, 10, 16)
-	if !ok || !found || err != nil {
+	if !ok || !found || err != nil || len(number) > 1 && number[0] == '0' {
 		return ShardSubject{}, fmt.Errorf("%w: subject %q is not shard.{n}.{site}…", ErrInvalid, s)
 	}
 	out := ShardSubject{Shard: Shard(n), Kind: KindBatch}
@@ -131,7 +131,10 @@ func ParseShardSubject(s string) (ShardSubject, error) {
 			return out, nil
 		}
 	}
-	return out, CheckName("device", out.Device)
+	if err := CheckName("device", out.Device); err != nil {
+		return ShardSubject{}, err
+	}
+	return out, nil
 }
 
 // EventSubject is where a device's actor says something: kind is "reading", "online", "offline".
@@ -139,13 +142,15 @@ func EventSubject(id DeviceID, kind string) string {
 	return "events." + id.Site + "." + id.Device + "." + kind
 }
 
-// ParseEventSubject takes an event's subject apart.
+// ParseEventSubject takes an event's subject apart. Errors wrap ErrInvalid.
 func ParseEventSubject(s string) (id DeviceID, kind string, err error) {
-	part := strings.Split(s, ".")
-	if len(part) != 4 || part[0] != "events" {
-		return id, "", fmt.Errorf("%w: subject %q is not events.{site}.{device}.{kind}", ErrInvalid, s)
+	rest, ok := strings.CutPrefix(s, "events.")
+	id.Site, rest, _ = strings.Cut(rest, ".")
+	id.Device, kind, _ = strings.Cut(rest, ".")
+	if !ok || !validName(id.Site) || !validName(id.Device) || !validName(kind) {
+		return DeviceID{}, "", fmt.Errorf("%w: subject %q is not events.{site}.{device}.{kind}", ErrInvalid, s)
 	}
-	return DeviceID{Site: part[1], Device: part[2]}, part[3], nil
+	return id, kind, nil
 }
 
 // StoredSubject is where shards tell a producer how far it is stored.
