@@ -262,10 +262,12 @@ func (n *node) openHTTP(ctx context.Context) error {
 			Listeners: n.cfg.Limits.Listeners, Query: n.cfg.Limits.Query, Ingest: n.cfg.Limits.Ingest, Stored: n.cfg.Limits.Stored,
 		},
 	})
-	err = n.streams.ServeQueries(ctx, "wellhead", &queries{handler: handler, shards: n.cfg.Shards, stored: n.member.Stored})
-	if err != nil {
-		return fmt.Errorf("serve queries: %w", err)
-	}
+	answers := &queries{handler: handler, shards: n.cfg.Shards, stored: n.member.Stored}
+	n.serving.Go(func() {
+		if err := n.streams.ServeQueries(n.ctx, "wellhead", answers); err != nil && n.ctx.Err() == nil {
+			n.log.Error("queries by NATS are not answered any more", "error", err)
+		}
+	})
 	if n.cfg.HTTP == "" {
 		return nil
 	}
