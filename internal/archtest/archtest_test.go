@@ -176,7 +176,7 @@ func checkSleeps(t *testing.T, repository fs.FS) []string {
 }
 
 // excused tells whether the sleep stands inside a call of synctest.Test, where it takes no time, or in a
-// loop that polls until a deadline.
+// loop that polls until a deadline or the end of a context.
 func excused(file *ast.File, sleep ast.Node, data []byte, files *token.FileSet) bool {
 	text := func(from, to token.Pos) string {
 		return string(data[files.Position(from).Offset:files.Position(to).Offset])
@@ -190,7 +190,8 @@ func excused(file *ast.File, sleep ast.Node, data []byte, files *token.FileSet) 
 		case *ast.CallExpr:
 			found = found || text(outer.Fun.Pos(), outer.Fun.End()) == "synctest.Test"
 		case *ast.ForStmt:
-			found = found || strings.Contains(strings.ToLower(text(outer.Pos(), outer.End())), "deadline")
+			loop := strings.ToLower(text(outer.Pos(), outer.End()))
+			found = found || strings.Contains(loop, "deadline") || strings.Contains(loop, "context().") || strings.Contains(loop, "ctx.")
 		}
 		return !found
 	})
