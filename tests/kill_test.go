@@ -61,7 +61,7 @@ func killUnderLoad(t *testing.T, m *member, times int) {
 	}
 	loaded := make(chan int, 1)
 	go func() {
-		_, code := run(t, append([]string{"simulate", "--server", m.nats, "--rate", strconv.Itoa(6000), "--json"}, flags...)...)
+		_, code := run(t, append([]string{"simulate", "--server", m.nats, "--rate", "6000/s", "--json"}, flags...)...)
 		loaded <- code
 	}()
 	for range times {
