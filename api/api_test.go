@@ -243,6 +243,17 @@ func TestPostPackedAndStored(t *testing.T) {
 	}
 }
 
+func TestPostWithoutTimeIsNotWaitedFor(t *testing.T) {
+	f := start(t, nil)
+	detail := f.do(t, "POST", posts+"?wait=stored", `{"device":"a","values":[1]}`).problem(t, 400)
+	if !strings.Contains(detail, "no time") || f.Stored != 0 {
+		t.Errorf("got %q and %d waits", detail, f.Stored)
+	}
+	if got := f.do(t, "POST", posts, `{"device":"a","values":[1]}`); got.status != 200 {
+		t.Errorf("got %d %s, want 200", got.status, got.text)
+	}
+}
+
 func TestBodiesShareABudget(t *testing.T) {
 	f := start(t, func(o *api.Options) { o.Limits.Bodies = 8 << 10 })
 	small := `{"device":"a","time":1,"values":[1]}`

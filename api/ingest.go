@@ -56,7 +56,7 @@ func (s *server) addIngest() {
 		Type: huma.TypeObject, Required: []string{"device", "values"},
 		Properties: map[string]*huma.Schema{
 			"device": {Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,64}$"},
-			"time":   {OneOf: []*huma.Schema{{Type: huma.TypeString, Format: "date-time"}, {Type: huma.TypeInteger, Description: "Unix milliseconds."}}, Description: "Event time. Only a single reading may leave it out: then it is the arrival time."},
+			"time":   {OneOf: []*huma.Schema{{Type: huma.TypeString, Format: "date-time"}, {Type: huma.TypeInteger, Description: "Unix milliseconds."}}, Description: "Event time. Only a single reading without wait=stored may leave it out: then it is the arrival time."},
 			"values": {Type: huma.TypeArray, MaxItems: ptr(messages.MaxChannels), Items: &huma.Schema{Type: huma.TypeNumber, Nullable: true}, Description: "By channel index; null = omitted."},
 			"note":   {Type: huma.TypeString, Description: "At most 1024 bytes."},
 		},
@@ -109,7 +109,7 @@ func (s *server) ingest(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	in := &intake{latest: Latest}
+	in := &intake{latest: Latest, stored: stored}
 	if s.Limits.MaxFuture > 0 {
 		in.latest = time.Now().Add(s.Limits.MaxFuture).UnixMilli()
 	}
@@ -251,6 +251,7 @@ func (s *server) readBody(w http.ResponseWriter, r *http.Request, held *int64) (
 // intake sorts what came into good readings by device, and refusals.
 type intake struct {
 	latest       int64 // event times after this are refused
+	stored       bool  // it is waited for until all are stored
 	decoder      messages.Decoder
 	devices      []DeviceReadings
 	at           map[string]int // index in devices
@@ -278,6 +279,8 @@ func (in *intake) take(data []byte, single bool, where refusal) error {
 		where.Reason = reason(err)
 	case r.Time == messages.NoTime && !single:
 		where.Reason = "it has no time: only a request with a single reading may leave it out"
+	case r.Time == messages.NoTime && in.stored:
+		where.Reason = "it has no time: with wait=stored it must have one, because only what bears its own identity can be waited for"
 	case r.Time > in.latest:
 		where.Reason = "its time is too far in the future: check the clock that set it"
 	default:
