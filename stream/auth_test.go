@@ -261,16 +261,23 @@ func TestDialTellsWhatIsNotPermitted(t *testing.T) {
 	}
 }
 
+// needProgram finds a foreign client.
+func needProgram(t *testing.T, name string) string {
+	t.Helper()
+	program, err := exec.LookPath(name)
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed", name)
+	}
+	if err != nil {
+		t.Skipf("MQTT IS NOT TESTED: %s is not installed", name)
+	}
+	return program
+}
+
 // mosquitto publishes one MQTT message with a foreign client.
 func (x secured) mosquitto(t *testing.T, site, password, topic, text string) error {
 	t.Helper()
-	program, err := exec.LookPath("mosquitto_pub")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("mosquitto_pub is not installed")
-		}
-		t.Skip("MQTT IS NOT TESTED: mosquitto_pub is not installed")
-	}
+	program := needProgram(t, "mosquitto_pub")
 	host, port, err := net.SplitHostPort(x.server.MQTTAddress())
 	if err != nil {
 		t.Fatal(err)
@@ -322,11 +329,8 @@ func TestMQTT(t *testing.T) {
 }
 
 func TestMQTTSubscribes(t *testing.T) {
+	program := needProgram(t, "mosquitto_sub")
 	x := startSecured(t)
-	program, err := exec.LookPath("mosquitto_sub")
-	if err != nil {
-		t.Skip("MQTT IS NOT TESTED: mosquitto_sub is not installed")
-	}
 	host, port, _ := net.SplitHostPort(x.server.MQTTAddress())
 	ctx := shortly(t)
 	for _, qos := range []string{"0", "1"} {

@@ -28,7 +28,7 @@ const (
 	// quiet is how long ago the last pull must have ended for the first message to be handed on at once;
 	// otherwise the feed waits up to linger for the rest of the burst.
 	quiet  = 10 * time.Millisecond
-	linger = time.Millisecond
+	linger = 3 * time.Millisecond
 	// retryAtLeast and retryAtMost bound the wait between attempts to get a lost consumer back.
 	retryAtLeast = 20 * time.Millisecond
 	retryAtMost  = 2 * time.Second

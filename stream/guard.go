@@ -133,6 +133,10 @@ func (g *guard) lookAtDisk(ctx context.Context, free, total uint64) {
 		}
 		g.streams.counters.JetStreamBack.Add(1)
 		logger.Warn("jetstream started again", "free_bytes", free)
+		g.streams.main.poke()
+		for _, l := range g.streams.feeds { // their consumers are gone
+			l.poke()
+		}
 	}
 	switch {
 	case low && !g.squeezed:

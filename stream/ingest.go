@@ -36,18 +36,33 @@ type piece struct {
 // them. With a publisher that refuses it returns ErrOverloaded when a stream does not take a batch; the
 // other batches may have been taken, and sending all again does no harm. When ctx ends the outcome is
 // unknown.
+//
+// A device's only reading may have no time (NoTime): its arrival time takes the place. It is no part of
+// a batch, so it cannot be waited for with stored.
 func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error {
 	if err := messages.CheckName("site", site); err != nil {
+		return err
+	}
+	timeless, devices, err := withoutTime(site, devices, stored)
+	if err != nil {
 		return err
 	}
 	pieces, err := i.split(site, devices)
 	if err != nil {
 		return err
 	}
-	acked := make(chan error, len(pieces))
+	acked := make(chan error, len(pieces)+len(timeless))
 	want := map[counterKey][]uint64{}
 	var first error
 	sent := 0
+	for _, d := range timeless {
+		id := messages.DeviceID{Site: site, Device: d.Device}
+		err := i.publisher.publishReading(ctx, id, messages.AppendReadingJSON(nil, d.Readings[0]), func(err error) { acked <- err })
+		if err != nil {
+			return err
+		}
+		sent++
+	}
 	for _, p := range pieces {
 		sequence, err := i.publisher.publish(ctx, site, p.shard, p.blocks, func(err error) { acked <- err })
 		if err != nil {
@@ -75,6 +90,33 @@ func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadi
 		return nil
 	}
 	return i.publisher.await(ctx, want, func(c *counter, s uint64) bool { return c.stored.Has(s) })
+}
+
+// withoutTime takes the devices apart whose only reading has no time.
+func withoutTime(site string, devices []DeviceReadings, stored bool) (timeless, rest []DeviceReadings, err error) {
+	for n, d := range devices {
+		if !slices.ContainsFunc(d.Readings, func(r messages.Reading) bool { return r.Time == messages.NoTime }) {
+			if timeless != nil {
+				rest = append(rest, d)
+			}
+			continue
+		}
+		if err := messages.CheckName("device", d.Device); err != nil {
+			return nil, nil, err
+		}
+		if len(d.Readings) > 1 || stored {
+			return nil, nil, fmt.Errorf("readings of %s/%s: only a single reading that is not waited for until it is stored may have no time: %w",
+				site, d.Device, messages.ErrInvalid)
+		}
+		if timeless == nil {
+			rest = slices.Clone(devices[:n])
+		}
+		timeless = append(timeless, d)
+	}
+	if timeless == nil {
+		return nil, devices, nil
+	}
+	return timeless, rest, nil
 }
 
 // split sorts the readings into batches: one shard, at most MaxReadings readings and about batchBytes each.

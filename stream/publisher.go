@@ -186,6 +186,11 @@ func checkBatch(site string, blocks []messages.Block) error {
 	n := 0
 	for _, b := range blocks {
 		n += len(b.Readings)
+		for i := range b.Readings {
+			if b.Readings[i].Time == messages.NoTime {
+				return fmt.Errorf("batch of site %s: a reading of device %s has no time: %w", site, b.Device, messages.ErrInvalid)
+			}
+		}
 	}
 	if n == 0 || n > messages.MaxReadings {
 		return fmt.Errorf("batch of site %s: %d readings: must be 1 to %d: %w", site, n, messages.MaxReadings, messages.ErrInvalid)
@@ -200,13 +205,18 @@ func (p *Publisher) PublishReading(ctx context.Context, id messages.DeviceID, pa
 	if err := p.takeFirst(); err != nil {
 		return err
 	}
+	return p.publishReading(ctx, id, payload, nil)
+}
+
+// publishReading sends one message of one device; done as in publish.
+func (p *Publisher) publishReading(ctx context.Context, id messages.DeviceID, payload []byte, done func(error)) error {
 	buffer := p.buffer()
 	*buffer = append((*buffer)[:0], payload...)
 	err := p.out.send(ctx, outgoing{
 		subject: messages.ReadingsSubject(id),
 		data:    *buffer,
 		refuse:  p.options.OnFull == Refuse,
-		done:    func(err error) { p.finish(buffer, nil, err) },
+		done:    func(err error) { p.finish(buffer, done, err) },
 	})
 	if err != nil {
 		return fmt.Errorf("publish reading of %v: %w", id, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // newPublisher makes a publisher on a connection of its own.
@@ -309,6 +310,32 @@ func TestIngestSplits(t *testing.T) {
 	}
 	if err := i.Publish(shortly(t), "site", devices, false); err != nil {
 		t.Fatal(err)
+	}
+	now := []DeviceReadings{{Device: "now", Readings: []messages.Reading{{Time: messages.NoTime, Values: []float64{7}}}}, devices[1]}
+	if err := i.Publish(shortly(t), "site", now, false); err != nil {
+		t.Error(err)
+	}
+	shard := messages.ShardOf(messages.DeviceID{Site: "site", Device: "now"}, 8)
+	state, err := s.Log().State(shortly(t), shard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for sequence := state.First; sequence <= state.Last; sequence++ {
+		m, err := s.Log().Get(shortly(t), shard, sequence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = found || m.Subject == messages.ShardReadingsSubject(shard, messages.DeviceID{Site: "site", Device: "now"}) && string(m.Data) == `{"values":[7]}`
+	}
+	if !found {
+		t.Error("the reading without a time has not arrived")
+	}
+	if _, err := s.Log().Get(shortly(t), shard, state.Last+1); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("get beyond the end: got %v, want not found", err)
+	}
+	if err := i.Publish(shortly(t), "site", now, true); !errors.Is(err, messages.ErrInvalid) {
+		t.Errorf("wait for a reading without a time: got %v, want invalid", err)
 	}
 	if err := i.Publish(shortly(t), "si.te", devices, false); !errors.Is(err, messages.ErrInvalid) {
 		t.Errorf("bad site: got %v, want invalid", err)
