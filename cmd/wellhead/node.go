@@ -275,7 +275,11 @@ func (n *node) openHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
-	n.http = api.NewServer(handler, n.log)
+	token, err := adminToken(n.cfg.Data)
+	if err != nil {
+		return fmt.Errorf("make the administrator's token: %w", err)
+	}
+	n.http = api.NewServer(&admin{token: token, registry: n.streams.Registry(), next: handler}, n.log)
 	n.http.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.serving.Go(func() {
 		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {

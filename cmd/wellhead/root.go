@@ -63,6 +63,8 @@ func newRoot() *cobra.Command {
 		newReplayCommand(),
 		newVerifyCommand(),
 		newQueryCommand(),
+		newSiteCommand(),
+		newConfigCommand(),
 		newVersionCommand(),
 	)
 	return root

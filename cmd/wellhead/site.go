@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wellhead/wellhead/stream"
+)
+
+// newSiteCommand makes `wellhead site`.
+func newSiteCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "site",
+		Short: "Say which sites may send, and with which credential",
+		Long: "As long as there is no credential, whoever reaches the stream may send for any site, and the member\n" +
+			"listens on this machine only. With the first credential that ends: each site then needs its own.",
+	}
+	var server, dir string
+	c.PersistentFlags().StringVar(&server, "server", "http://127.0.0.1:8080", "where the member's HTTP face is")
+	c.PersistentFlags().StringVar(&dir, "data", "./data", "the member's data folder: the administrator's token is in it")
+	c.AddCommand(siteAdd(&server, &dir), siteRemove(&server, &dir), siteList(&server, &dir))
+	return c
+}
+
+func siteAdd(server, dir *string) *cobra.Command {
+	var replace bool
+	var file string
+	c := &cobra.Command{
+		Use:   "add SITE",
+		Short: "Make a site's credential and write it to a file",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			site := args[0]
+			if file == "" {
+				file = site + ".creds"
+			}
+			if _, err := os.Stat(file); err == nil && !replace {
+				return wrongUse(fmt.Errorf("%s is there already: name another file with --out, or use --replace", file))
+			}
+			var answer credentialAnswer
+			if err := askAdmin(c.Context(), *server, *dir, http.MethodPost, &credentialRequest{Site: site, Replace: replace}, &answer); err != nil {
+				return err
+			}
+			f, err := os.OpenFile(filepath.Clean(file), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+			if err != nil {
+				return fmt.Errorf("write the credential: %w; make it again with --replace", err)
+			}
+			defer f.Close()
+			if err := stream.WriteCredentialFile(f, site, answer.Password); err != nil {
+				return err
+			}
+			if err := f.Close(); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "site %s may send with %s; for MQTT and other clients: user %s, password %s\n", site, file, site, answer.Password)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&replace, "replace", false, "make another credential; the old one ends")
+	c.Flags().StringVar(&file, "out", "", "file to write (default SITE.creds)")
+	return c
+}
+
+func siteRemove(server, dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove SITE",
+		Short: "Take a site's credential away; its readings stay",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var answer credentialAnswer
+			if err := askAdmin(c.Context(), *server, *dir, http.MethodDelete, &credentialRequest{Site: args[0]}, &answer); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "site %s may not send any more\n", args[0])
+			return nil
+		},
+	}
+}
+
+func siteList(server, dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the sites that have a credential",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var answer struct{ Sites []string }
+			if err := askAdmin(c.Context(), *server, *dir, http.MethodGet, nil, &answer); err != nil {
+				return err
+			}
+			for _, site := range answer.Sites {
+				fmt.Fprintln(c.OutOrStdout(), site)
+			}
+			return nil
+		},
+	}
+}
