@@ -38,8 +38,8 @@ const (
 type PublisherOptions struct {
 	// Producer is the name that the batches are accounted under; empty: they are not accounted for.
 	Producer string
-	// Run tells this counter from all others of the producer; 0 = random. Give one only if the counter
-	// surely continues, with Continue.
+	// Run tells this counter from all others of the producer; 0 = random. The counters begin at 1, so a
+	// run that was used before would have its batches taken for repeats: give one only if it never was.
 	Run uint64
 	// MaxInFlight is the most messages without an acknowledgement; 0 = 4096. When it is reached Publish waits.
 	MaxInFlight int
