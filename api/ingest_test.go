@@ -43,18 +43,19 @@ func TestOutboxIsBounded(t *testing.T) {
 	if q.bytes > q.limit {
 		t.Errorf("holds %d bytes, at most %d are allowed", q.bytes, q.limit)
 	}
-	got := string(q.take(nil))
+	take := func() string { b, _ := q.take(nil); return string(b) }
+	got := take()
 	want := "event: lost\ndata: {\"lost\":8}\n\n" +
 		"event: reading\ndata: 88888888888888888888\n\n" + "event: reading\ndata: 99999999999999999999\n\n"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	q.add("reading", make([]byte, 200), 3) // larger than all that fits
-	if got, want := string(q.take(nil)), "event: lost\ndata: {\"lost\":4}\n\n"; got != want {
+	if got, want := take(), "event: lost\ndata: {\"lost\":4}\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	q.add("reading", []byte("a\nb"), 0)
-	if got, want := string(q.take(nil)), "event: reading\ndata: a\ndata: b\n\n"; got != want {
+	if got, want := take(), "event: reading\ndata: a\ndata: b\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -119,7 +119,11 @@ func (s *server) listen(w http.ResponseWriter, r *http.Request, in *liveInput) {
 		case <-beat.C:
 			buf = append(buf[:0], ": still here\n\n"...)
 		case <-q.more:
-			buf = q.take(buf[:0])
+			var lost int
+			buf, lost = q.take(buf[:0])
+			if lost > 0 && s.EventsLost != nil {
+				s.EventsLost(lost)
+			}
 		}
 		if err := send(w, control, buf); err != nil {
 			return
@@ -193,7 +197,7 @@ func (q *outbox) add(kind string, data []byte, lost int) {
 }
 
 // take appends everything that waits, what was lost first, and empties the outbox.
-func (q *outbox) take(b []byte) []byte {
+func (q *outbox) take(b []byte) (_ []byte, lost int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.lost > 0 {
@@ -202,7 +206,8 @@ func (q *outbox) take(b []byte) []byte {
 	for _, e := range q.events {
 		b = append(b, e...)
 	}
+	lost = q.lost
 	clear(q.events)
 	q.events, q.bytes, q.lost = q.events[:0], 0, 0
-	return b
+	return b, lost
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,7 +63,8 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 func TestLiveEvents(t *testing.T) {
-	f := start(t, nil)
+	var missed atomic.Int64
+	f := start(t, func(o *api.Options) { o.EventsLost = func(n int) { missed.Add(int64(n)) } })
 	all, stopAll := f.listen(t, "")
 	defer stopAll()
 	two, stopTwo := f.listen(t, "?site=demo&device=a,c")
@@ -88,6 +90,7 @@ func TestLiveEvents(t *testing.T) {
 	if got, want := two(), "event: lost\ndata: {\"lost\":7}"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	until(t, "both losses are counted", func() bool { return missed.Load() == 14 })
 	stopAll()
 	stopTwo()
 	until(t, "listeners are gone", func() bool { return f.Listeners() == 0 })

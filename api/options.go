@@ -28,6 +28,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Observe is told of every finished request: its route (the pattern, never a path), status and duration. May be nil.
 	Observe func(route string, status int, d time.Duration)
+	// EventsLost is told how many events a listener missed. May be nil.
+	EventsLost func(n int)
 	// Hosts are the names a request's Host header may have, besides IP addresses and localhost. It
 	// keeps a page of a stranger from reaching a loopback listener under a name of his own (DNS
 	// rebinding). Empty = any name.

@@ -29,11 +29,8 @@ type Metrics struct {
 	stores   *prometheus.HistogramVec
 	requests *prometheus.HistogramVec
 
-	checkpoint    prometheus.Histogram
-	snapshotRound prometheus.Histogram
-	start         prometheus.Histogram
-	wentBack      *prometheus.CounterVec
-	lost          prometheus.Counter
+	wentBack *prometheus.CounterVec
+	lost     prometheus.Counter
 
 	mu         sync.Mutex
 	operations map[operationKey]*operation
@@ -68,17 +65,6 @@ func New() *Metrics {
 			Name: "wellhead_http_request_seconds", Buckets: prometheus.DefBuckets,
 			Help: "Duration of HTTP requests by route and status; live events count when they end.",
 		}, []string{"route", "status"}),
-		checkpoint: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "wellhead_checkpoint_seconds", Buckets: storeBuckets[:], Help: "Duration of a shard's checkpoint.",
-		}),
-		snapshotRound: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "wellhead_snapshot_round_seconds", Buckets: []float64{.1, 1, 5, 10, 20, 40, 60, 90, 120, 300},
-			Help: "Duration of a shard's round of snapshots, from the first dirty device to the last.",
-		}),
-		start: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "wellhead_shard_start_seconds", Buckets: []float64{.1, .5, 1, 2, 5, 10, 15, 30, 60, 120, 300},
-			Help: "From the claim of a shard to its first message.",
-		}),
 		wentBack: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wellhead_went_back_total",
 			Help: "Times that a stream or the snapshots were found older than the checkpoint says, or a hole was found. what: stream, snapshots, hole.",
@@ -90,7 +76,7 @@ func New() *Metrics {
 	for _, what := range []string{WentBackStream, WentBackSnapshots, WentBackHole} {
 		m.wentBack.WithLabelValues(what) // 0 from the start: an alert on an increase needs it
 	}
-	m.registry.MustRegister(m.stores, m.requests, m.checkpoint, m.snapshotRound, m.start, m.wentBack, m.lost,
+	m.registry.MustRegister(m.stores, m.requests, m.wentBack, m.lost,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -113,16 +99,7 @@ const (
 // WentBack counts something that was found older than it should be; what is one of the constants.
 func (m *Metrics) WentBack(what string) { m.wentBack.WithLabelValues(what).Inc() }
 
-// Checkpoint records how long a shard's checkpoint took.
-func (m *Metrics) Checkpoint(d time.Duration) { m.checkpoint.Observe(d.Seconds()) }
-
-// SnapshotRound records how long a shard's round of snapshots took.
-func (m *Metrics) SnapshotRound(d time.Duration) { m.snapshotRound.Observe(d.Seconds()) }
-
-// Start records how long a shard took to start.
-func (m *Metrics) Start(d time.Duration) { m.start.Observe(d.Seconds()) }
-
-// EventsLost counts events that a listener missed.
+// EventsLost counts events that a listener missed; it fits api.Options.EventsLost.
 func (m *Metrics) EventsLost(n int) { m.lost.Add(float64(n)) }
 
 // Request records an HTTP request; it fits api.Options.Observe.
