@@ -67,6 +67,7 @@ func Run(ctx context.Context, devices iter.Seq2[Device, error], o Options) (Repo
 	if err != nil {
 		return total, err
 	}
+	run.options.Progress = nil // what is looked at again is no progress
 	total, err = run.wait(ctx, total, wrong, begun.Add(o.Wait))
 	if total.Differences == nil {
 		total.Differences = []string{}
