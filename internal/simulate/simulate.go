@@ -12,6 +12,8 @@
 // A Fleet is not changed after New and may be used by many goroutines at once.
 package simulate
 
+//go:generate go run ./cmd/examples ../../examples/data
+
 import (
 	"fmt"
 	"math"
