@@ -95,13 +95,13 @@ export class Chart {
     if (!newest || !this.shown.length) { this.onHover(null); return; }
     const from = this.edge - this.span;
     const x = (t) => left + (t - from) / this.span * (this.width - left - right - lead);
-    this.timeAxis(c, from, x);
     const high = (this.height - bottom - gap * (this.shown.length - 1)) / this.shown.length;
     let first = this.readings.findIndex((r) => r.t >= from);
     first = Math.max(0, (first < 0 ? this.readings.length : first) - 1); // one more: its line comes in from the left
     const visible = this.readings.slice(first);
     const broken = Math.max(5 * this.interval(), 3000);
     const at = this.nearest(visible, x);
+    this.timeAxis(c, from, x, at ? x(at.t) : -Infinity);
     this.shown.forEach((channel, i) => this.strip(c, channel, i * (high + gap), high, visible, x, broken, at, elapsed));
     this.notes(c, visible, x);
     if (at) this.cross(c, x(at.t), at);
@@ -118,7 +118,7 @@ export class Chart {
     return best && best.r;
   }
 
-  timeAxis(c, from, x) {
+  timeAxis(c, from, x, crossed) {
     const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600].map((s) => s * 1000);
     const room = Math.max(2, (this.width - left - right) / 95);
     const step = steps.find((s) => this.span / s <= room) ?? 3600_000;
@@ -130,7 +130,7 @@ export class Chart {
       const px = x(t);
       c.strokeStyle = this.color('--grid');
       c.beginPath(); c.moveTo(px, 0); c.lineTo(px, this.height - bottom + 4); c.stroke();
-      if (px < left + 26 || px > this.width - 26) continue;
+      if (px < left + 26 || px > this.width - 26 || Math.abs(px - crossed) < 78) continue;
       c.fillStyle = this.color('--soft');
       c.fillText(clock(t, step < 60_000), px, this.height - 6);
     }
@@ -244,8 +244,6 @@ export class Chart {
     const label = new Date(at.t).toISOString().slice(11, 23);
     const half = c.measureText(label).width / 2 + 6;
     const cx = Math.min(Math.max(px, left + half), this.width - half);
-    c.fillStyle = this.color('--panel');
-    c.fillRect(cx - half - 30, this.height - 20, half * 2 + 60, 20);
     c.fillStyle = this.color('--ink');
     c.beginPath(); c.roundRect(cx - half, this.height - 20, half * 2, 19, 4); c.fill();
     c.fillStyle = this.color('--panel');
