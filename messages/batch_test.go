@@ -11,7 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
+
+	"github.com/wellhead/wellhead/messages/wirepb"
 )
 
 // same compares readings bit by bit, but for NaN, which is all one.
@@ -381,13 +384,22 @@ func TestDecodingAllocatesNothing(t *testing.T) {
 }
 
 func FuzzDecodeBatch(f *testing.F) {
-	f.Add([]byte(AppendBatch(nil, fleet(3, 2))))
+	f.Add(AppendBatch(nil, fleet(3, 2)))
+	f.Add(AppendBatch(nil, fleet(3, 1)))
 	f.Add([]byte(wire{}.bytes(6, one("a", 5, 1, math.NaN())).varint(5, 77)))
 	f.Add([]byte(wire{}.bytes(6, wire{}.bytes(1, []byte("a")).varint(3, 2).double(4, 1).double(4, 2).bytes(5, []byte{1}).bytes(6, wire{}.varint(1, 1).bytes(2, []byte("n"))).bytes(7, []byte{3}))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var d Decoder
 		var b Batch
-		if err := d.Batch(data, &b); err != nil {
+		err := d.Batch(data, &b)
+		// Generated code must agree on what is protobuf at all; but it ends at text that is not UTF-8.
+		foreign := proto.Unmarshal(data, &wirepb.Batch{})
+		if foreign == nil || !strings.Contains(foreign.Error(), "UTF-8") {
+			if err == nil && foreign != nil || foreign == nil && err != nil && strings.Contains(err.Error(), "malformed") {
+				t.Fatalf("our error: %v, that of generated code: %v", err, foreign)
+			}
+		}
+		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("error %v does not wrap ErrInvalid", err)
 			}

@@ -152,7 +152,7 @@ func controlFromJSON(data []byte) (Control, error) {
 	case errors.Is(err, ErrInvalid):
 		return Control{}, err
 	case err != nil:
-		return Control{}, fmt.Errorf("%w: command: %w", ErrInvalid, err)
+		return Control{}, fmt.Errorf("%w: command: %s", ErrInvalid, err)
 	}
 	c := Control{By: in.By, Settings: in.Settings, Delete: in.Delete != nil}
 	if in.Trim != nil {
@@ -234,7 +234,7 @@ func (s *Settings) decode(data []byte) error {
 func eachField(data []byte, fn func(field protowire.Number, v uint64, p []byte) error) error {
 	for i := 0; i < len(data); {
 		number, kind, n := protowire.ConsumeTag(data[i:])
-		if n < 0 {
+		if n < 0 || !number.IsValid() {
 			return fmt.Errorf("%w: not a Control of wellhead.proto, nor JSON: malformed at byte %d", ErrInvalid, i)
 		}
 		at := i + n

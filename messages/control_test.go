@@ -142,9 +142,16 @@ func TestCheckTime(t *testing.T) {
 		event, future, age int64
 		ok                 bool
 	}{
-		{now, 1, 1, true}, {now + 10, 10, 0, true}, {now + 11, 10, 0, false}, {now + 1e9, 0, 10, true},
-		{now - 10, 0, 10, true}, {now - 11, 0, 10, false}, {minTime, 10, 0, true}, {maxTime, 10, 10, false},
-		{math.MaxInt64, math.MaxInt64, 0, true}, {math.MinInt64 + 1, 0, math.MaxInt64 - 1, false},
+		{now, 1, 1, true},
+		{now + 10, 10, 0, true},
+		{now + 11, 10, 0, false},
+		{now + 1e9, 0, 10, true},
+		{now - 10, 0, 10, true},
+		{now - 11, 0, 10, false},
+		{minTime, 10, 0, true},
+		{maxTime, 10, 10, false},
+		{math.MaxInt64, math.MaxInt64, 0, true},
+		{math.MinInt64 + 1, 0, math.MaxInt64 - 1, false},
 	}
 	for _, test := range tests {
 		err := CheckTime(test.event, now, test.future, test.age)

@@ -22,7 +22,8 @@ func TestJSON(t *testing.T) {
 	}{
 		"the one of the contract": {
 			`{"time":"2026-01-02T03:04:05.678Z","values":[1.5,null,3],"note":"ok"}`,
-			[]Reading{{Time: at, Values: []float64{1.5, Omitted(), 3}, Note: "ok"}}, true,
+			[]Reading{{Time: at, Values: []float64{1.5, Omitted(), 3}, Note: "ok"}},
+			true,
 		},
 		"milliseconds":        {`{"values":[1],"time":1767323045678}`, []Reading{{Time: at, Values: []float64{1}}}, true},
 		"cut milliseconds":    {`{"values":[1],"time":1767323045678.9}`, []Reading{{Time: at, Values: []float64{1}}}, true},
