@@ -17,6 +17,6 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"code": wantCode},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"code": wantCode, "member": startMember},
 	})
 }
