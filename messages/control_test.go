@@ -67,10 +67,10 @@ func TestControlRoundTrip(t *testing.T) {
 func TestControlJSON(t *testing.T) {
 	for data, want := range map[string]Control{
 		`{"by":"ann","settings":{"windowCount":100}}`: {By: "ann", Settings: &Settings{WindowCount: 100}},
-		` {"settings":{}}`:                            {Settings: &Settings{}},
-		`{"trim":{"before":1767323045678}}`:           {Trim: &Trim{Before: 1767323045678}},
-		`{"trim":{}}`:                                 {Trim: &Trim{}},
-		`{"delete":{},"trim":null}`:                   {Delete: true},
+		`{"settings":{}}`:                   {Settings: &Settings{}},
+		`{"trim":{"before":1767323045678}}`: {Trim: &Trim{Before: 1767323045678}},
+		`{"trim":{}}`:                       {Trim: &Trim{}},
+		`{"delete":{},"trim":null}`:         {Delete: true},
 	} {
 		got, err := DecodeControl("", []byte(data))
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
