@@ -111,11 +111,16 @@ type Snapshot struct {
 	Data     []byte // the shard's business; versioned and checksummed by it
 }
 
-// Marker says how far a generation's snapshots reach.
+// Marker says how far a generation's snapshots reach. It changes with every Put, so that a store that
+// went back to any earlier state is found out by the next one.
 type Marker struct {
 	Generation  uint64
 	Snapshotted uint64 // every device's snapshot covers the stream up to here
+	Puts        uint64 // how often it has changed
 }
+
+// MaxPut is the most snapshots of one Put.
+const MaxPut = 256
 
 // Snapshots keeps the newest snapshot of each device. It may lose everything or go back: the shard
 // finds out by the marker. All methods may be called by many goroutines at once.
@@ -124,9 +129,12 @@ type Snapshots interface {
 	Fence(ctx context.Context, shard messages.Shard) (messages.Epoch, error)
 	// RaiseFence sets the shard's fence to epoch; ErrFenced when it is higher already.
 	RaiseFence(ctx context.Context, shard messages.Shard, epoch messages.Epoch) error
-	// Put stores the snapshots under the generation, each replacing that device's older one;
-	// ErrFenced, and nothing stored, when the fence is not exactly epoch.
-	Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, generation uint64, s []Snapshot) error
+	// Put stores at most MaxPut snapshots under marker.Generation, each replacing that device's older
+	// one, and replaces the marker old by marker, all in one step. Nothing is stored with ErrFenced,
+	// when the fence is not exactly epoch, and with ErrConflict, when the stored marker is not old.
+	// (Unlike with PutMarker a stored marker that is the new one already is a conflict: the caller
+	// looks.)
+	Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, old, marker Marker, s []Snapshot) error
 	// Get returns the snapshots of those devices that have one in the generation, in any order.
 	Get(ctx context.Context, shard messages.Shard, generation uint64, ids []messages.DeviceID) ([]Snapshot, error)
 	// Scan calls fn for every snapshot of the generation until fn returns false. Data is valid only during the call.
