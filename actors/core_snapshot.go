@@ -9,10 +9,9 @@ import (
 
 // Bounds of one snapshotJob, and of what is captured and waits for a checkpoint.
 const (
-	snapshotsPerPut    = 256
-	snapshotPutBytes   = 1 << 20
-	snapshotHeldBytes  = 8 << 20
-	snapshotPutsAtOnce = 2
+	snapshotsPerPut   = 256
+	snapshotPutBytes  = 1 << 20
+	snapshotHeldBytes = 8 << 20
 )
 
 // snapshotRound goes over all devices that have changed, oldest change first, and captures their
@@ -75,7 +74,7 @@ func (c *core) stepSnapshots() {
 		r.marking = true
 		c.fx.putMarker(&markerJob{
 			old: c.marker, round: r.no,
-			marker: persistence.Marker{Generation: c.current.Generation, Snapshotted: r.asOf},
+			marker: persistence.Marker{Generation: c.current.Generation, Snapshotted: r.asOf, Puts: c.marker.Puts + 1},
 		})
 	}
 }
@@ -113,8 +112,8 @@ func (c *core) putHeld() {
 	if c.saved.Generation != c.current.Generation {
 		return
 	}
-	for r.putting < snapshotPutsAtOnce {
-		j := &snapshotJob{generation: c.current.Generation, round: r.no}
+	if r.putting == 0 { // one at a time: each moves the marker
+		j := &snapshotJob{old: c.marker, marker: c.nextMarker(), round: r.no}
 		kept := r.held[:0]
 		for _, h := range r.held {
 			full := len(j.snapshots) >= snapshotsPerPut || j.bytes >= snapshotPutBytes
@@ -138,17 +137,16 @@ func (c *core) putHeld() {
 }
 
 // snapshotsPut answers a snapshotJob.
-func (c *core) snapshotsPut(j *snapshotJob, err error) {
+func (c *core) snapshotsPut(j *snapshotJob, actual persistence.Marker, err error) {
 	if j.done || c.lost != nil {
 		return
 	}
-	if j.round != c.round.no || j.generation != c.current.Generation {
+	if j.round != c.round.no {
 		j.done = true
 		return
 	}
-	if errors.Is(err, errSnapshotsWentBack) {
+	if c.wentBackUnder(actual, j.old, j.marker, &err) {
 		j.done = true
-		c.voidSnapshots("the snapshot store has lost the shard's fence")
 		return
 	}
 	if err != nil {
@@ -158,11 +156,13 @@ func (c *core) snapshotsPut(j *snapshotJob, err error) {
 	}
 	j.done = true
 	c.failingSince = 0
+	c.marker = j.marker
 	c.round.putting--
 	for i, e := range j.entries {
 		e.snapSeq = j.snapshots[i].Sequence
 	}
 	c.stats.Snapshots += uint64(len(j.snapshots))
+	c.putHeld()
 }
 
 // markerPut answers a markerJob; actual is the marker found in the store when err is ErrConflict.
@@ -171,21 +171,11 @@ func (c *core) markerPut(j *markerJob, actual persistence.Marker, err error) {
 		j.done = true
 		return
 	}
-	switch {
-	case errors.Is(err, errSnapshotsWentBack):
+	if c.wentBackUnder(actual, j.old, j.marker, &err) {
 		j.done = true
-		c.marker = actual
-		c.voidSnapshots("the snapshot store has lost the shard's fence")
 		return
-	case errors.Is(err, persistence.ErrConflict):
-		if actual == j.marker { // an earlier try did it
-			break
-		}
-		j.done = true
-		c.marker = actual
-		c.voidSnapshots(fmt.Sprintf("the snapshot store's marker is %+v and should be %+v", actual, j.old))
-		return
-	case err != nil:
+	}
+	if err != nil {
 		c.snapshotsFailing()
 		c.again(&j.retryable, err, "store the marker", func() { c.fx.putMarker(j) })
 		return
@@ -199,6 +189,31 @@ func (c *core) markerPut(j *markerJob, actual persistence.Marker, err error) {
 	c.current.WriteTimeSnapshotted = r.writeTime
 	c.current.ProducersSnapshotted = r.producers
 	r.running, r.marking, r.endedAt = false, false, c.now
+}
+
+// nextMarker is the marker after the next put.
+func (c *core) nextMarker() persistence.Marker {
+	return persistence.Marker{Generation: c.current.Generation, Snapshotted: c.current.Snapshotted, Puts: c.marker.Puts + 1}
+}
+
+// wentBackUnder tells whether the answer to a put shows that the store went back, and then begins a new
+// generation. A conflict with the very marker that was to be put is an earlier try that went through:
+// err is cleared.
+func (c *core) wentBackUnder(actual, old, put persistence.Marker, err *error) bool {
+	switch {
+	case errors.Is(*err, errSnapshotsWentBack):
+		c.marker = actual
+		c.voidSnapshots("the snapshot store has lost the shard's fence")
+		return true
+	case !errors.Is(*err, persistence.ErrConflict):
+		return false
+	case actual == put:
+		*err = nil
+		return false
+	}
+	c.marker = actual
+	c.voidSnapshots(fmt.Sprintf("the snapshot store's marker is %+v and should be %+v", actual, old))
+	return true
 }
 
 func (c *core) snapshotsFailing() {

@@ -335,7 +335,7 @@ func (d *Device) check(in []Arrived, l *Limits, out *Outcome, again bool) {
 // refusal returns why the reading is not accepted, "" if it is, and cuts omitted values off its end.
 func refusal(a *Arrived, l *Limits) string {
 	r := &a.Reading
-	n, infinite := 0, false
+	n, infinite := min(1, len(r.Values)), false // a reading of omitted values only keeps one of them
 	for c, v := range r.Values {
 		if v == v {
 			n = c + 1
@@ -353,7 +353,7 @@ func refusal(a *Arrived, l *Limits) string {
 	}
 	switch {
 	case n == 0 && r.Note == "":
-		return "it has neither a value nor a note"
+		return "it has neither values nor a note"
 	case n > messages.MaxChannels:
 		return "it has more than 64 values"
 	case infinite:

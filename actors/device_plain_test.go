@@ -203,11 +203,7 @@ func (p *plainDevice) message(m plainMessage) []Decision {
 }
 
 func plainRefused(m plainMessage, r messages.Reading) bool {
-	there := false
-	for _, v := range r.Values {
-		there = there || !math.IsNaN(v)
-	}
-	return !there && r.Note == "" || r.Time != messages.NoTime && (r.Time > m.arrival+plainLimits.MaxFuture || r.Time < m.arrival-plainLimits.MaxAge)
+	return len(r.Values) == 0 && r.Note == "" || r.Time != messages.NoTime && (r.Time > m.arrival+plainLimits.MaxFuture || r.Time < m.arrival-plainLimits.MaxAge)
 }
 
 var plainLimits = Limits{MaxFuture: 600_000, MaxAge: 9 * 3_600_000}

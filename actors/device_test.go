@@ -102,7 +102,7 @@ func TestDeviceRefuses(t *testing.T) {
 		{"before the year 0", messages.Reading{Time: earliestTime - 1, Values: []float64{1}}, Limits{}, true},
 		{"after the year 9999", messages.Reading{Time: latestTime + 1, Values: []float64{1}}, Limits{}, true},
 		{"nothing in it", messages.Reading{Time: now}, limits, true},
-		{"only omitted values", messages.Reading{Time: now, Values: []float64{nan, nan}}, limits, true},
+		{"only omitted values", messages.Reading{Time: now, Values: []float64{nan, nan}}, limits, false},
 		{"only a note", messages.Reading{Time: now, Values: []float64{nan}, Note: "n"}, limits, false},
 		{"64 values", messages.Reading{Time: now, Values: append(make([]float64, 64), nan)}, limits, false},
 		{"65 values", messages.Reading{Time: now, Values: make([]float64, 65)}, limits, true},

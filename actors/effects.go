@@ -132,14 +132,14 @@ type deleteJob struct {
 	message   int32
 }
 
-// snapshotJob stores captured states.
+// snapshotJob stores captured states and moves the marker.
 type snapshotJob struct {
 	retryable
-	generation uint64
-	snapshots  []persistence.Snapshot
-	entries    []*entry
-	round      uint64
-	bytes      int
+	old, marker persistence.Marker
+	snapshots   []persistence.Snapshot
+	entries     []*entry
+	round       uint64
+	bytes       int
 }
 
 // markerJob says that a round is complete.

@@ -276,27 +276,29 @@ func (x *executor) recompute(ctx context.Context, b *dirtyBucket) (persistence.R
 	return RollupOf(key.step, key.start, rows), nil
 }
 
-// putSnapshots stores states. A fence below our epoch means that the store went back: it is raised
+// putSnapshots stores states and moves the marker; the one that is there comes with an error that tells
+// of it. A fence below our epoch means that the store went back: it is raised
 // again and errSnapshotsWentBack returned; one above it, that the shard has a newer owner.
-func (x *executor) putSnapshots(ctx context.Context, j *snapshotJob) error {
-	err := x.snapshots.Put(ctx, x.shard, x.epoch, j.generation, j.snapshots)
-	if errors.Is(err, persistence.ErrFenced) {
-		return x.refence(ctx, err)
-	}
-	return err
+func (x *executor) putSnapshots(ctx context.Context, j *snapshotJob) (persistence.Marker, error) {
+	return x.afterPut(ctx, x.snapshots.Put(ctx, x.shard, x.epoch, j.old, j.marker, j.snapshots))
 }
 
 // putMarker replaces the marker; the one that is there comes with an error that tells of it.
 func (x *executor) putMarker(ctx context.Context, j *markerJob) (persistence.Marker, error) {
-	err := x.snapshots.PutMarker(ctx, x.shard, x.epoch, j.old, j.marker)
+	marker, err := x.afterPut(ctx, x.snapshots.PutMarker(ctx, x.shard, x.epoch, j.old, j.marker))
+	if err == nil {
+		// Older generations count no more; that some stay until the next round does no harm.
+		_ = x.snapshots.Drop(ctx, x.shard, x.epoch, j.marker.Generation)
+	}
+	return marker, err
+}
+
+// afterPut looks at the marker when err tells of it, and raises a fence that was lost.
+func (x *executor) afterPut(ctx context.Context, err error) (persistence.Marker, error) {
 	if errors.Is(err, persistence.ErrFenced) {
 		err = x.refence(ctx, err)
 	}
 	if !errors.Is(err, errSnapshotsWentBack) && !errors.Is(err, persistence.ErrConflict) {
-		if err == nil {
-			// Older generations count no more; that some stay until the next round does no harm.
-			_ = x.snapshots.Drop(ctx, x.shard, x.epoch, j.marker.Generation)
-		}
 		return persistence.Marker{}, err
 	}
 	actual, readErr := x.snapshots.Marker(ctx, x.shard)

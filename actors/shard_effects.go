@@ -95,8 +95,8 @@ func (s *shardActor) deleteDevice(j *deleteJob) {
 
 func (s *shardActor) putSnapshots(j *snapshotJob) {
 	s.carryOut(func(ctx context.Context, x *executor) then {
-		err := x.putSnapshots(ctx, j)
-		return func(c *core) { c.snapshotsPut(j, err) }
+		actual, err := x.putSnapshots(ctx, j)
+		return func(c *core) { c.snapshotsPut(j, actual, err) }
 	})
 }
 

@@ -161,6 +161,7 @@ func (h *simHost) deleteDevice(j *deleteJob) {
 
 func (h *simHost) putSnapshots(j *snapshotJob) {
 	h.carry(func(really bool) func(error) {
+		var actual persistence.Marker
 		var err error
 		if really {
 			for _, s := range j.snapshots {
@@ -168,13 +169,13 @@ func (h *simHost) putSnapshots(j *snapshotJob) {
 					h.w.broke("a snapshot of %s at %d is ahead of the checkpoint's stored %d", s.Device, s.Sequence, h.core.saved.Stored)
 				}
 			}
-			err = h.x.putSnapshots(context.Background(), j)
+			actual, err = h.x.putSnapshots(context.Background(), j)
 		}
 		return func(fault error) {
 			if fault != nil {
 				err = fault
 			}
-			h.core.snapshotsPut(j, err)
+			h.core.snapshotsPut(j, actual, err)
 		}
 	})
 }

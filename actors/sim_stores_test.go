@@ -295,10 +295,15 @@ func (s *simSnapshots) RaiseFence(_ context.Context, _ messages.Shard, epoch mes
 	return nil
 }
 
-func (s *simSnapshots) Put(_ context.Context, _ messages.Shard, epoch messages.Epoch, generation uint64, snaps []persistence.Snapshot) error {
+func (s *simSnapshots) Put(_ context.Context, _ messages.Shard, epoch messages.Epoch, old, marker persistence.Marker, snaps []persistence.Snapshot) error {
 	if err := s.guard(epoch); err != nil {
 		return err
 	}
+	if s.marker != old {
+		return persistence.ErrConflict
+	}
+	s.marker = marker
+	generation := marker.Generation
 	if s.kept[generation] == nil {
 		s.kept[generation] = map[messages.DeviceID]persistence.Snapshot{}
 	}

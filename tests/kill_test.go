@@ -43,7 +43,7 @@ func outsideStores(t *testing.T) string {
 	t.Helper()
 	cassandra, redis := testenv.Cassandra(t), testenv.Redis(t)
 	path := filepath.Join(t.TempDir(), "wellhead.yaml")
-	text := fmt.Sprintf("archive: cassandra\nsnapshots: redis\ncassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addr: %q\n  prefix: %q\n",
+	text := fmt.Sprintf("archive: cassandra\nsnapshots: redis\ncassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addresses: [%q]\n  prefix: %q\n",
 		cassandra.Addr, testenv.Unique("kill"), redis.Addr, testenv.Unique("kill"))
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

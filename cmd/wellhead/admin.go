@@ -87,7 +87,7 @@ func (a *admin) do(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
 	if r.Method == http.MethodGet {
-		entries, err := a.registry.List(ctx, "credentials")
+		entries, err := a.registry.List(ctx, stream.KindCredentials)
 		sites := make([]string, len(entries))
 		for i, e := range entries {
 			sites[i] = e.Key

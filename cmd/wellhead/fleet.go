@@ -56,7 +56,7 @@ func (f *fleet) Sites(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, outward(err)
 	}
-	entries, err := f.registry.List(ctx, "credentials")
+	entries, err := f.registry.List(ctx, stream.KindCredentials)
 	if err != nil {
 		return nil, err
 	}
