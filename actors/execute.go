@@ -136,7 +136,7 @@ func (x *executor) replay(ctx context.Context, d *Device, w *loadWant) (*Device,
 		return nil, fmt.Errorf("replay %s: %w", w.entry.id, err)
 	}
 	defer feed.Close()
-	p := replayer{x: x, device: d, want: w, next: w.asOf + 1, writeTime: w.writeTime}
+	p := replayer{x: x, device: d, want: w, producers: w.producers.clone(), next: w.asOf + 1, writeTime: w.writeTime}
 	for p.next <= w.upTo {
 		msgs, err := feed.Pull(ctx, MinPull)
 		if err != nil {
@@ -156,6 +156,7 @@ type replayer struct {
 	x         *executor
 	device    *Device
 	want      *loadWant
+	producers producers
 	next      uint64
 	writeTime int64
 	dec       messages.Decoder
@@ -204,7 +205,7 @@ func (p *replayer) repeats(site string, seq uint64) bool {
 	if p.batch.Producer == "" {
 		return false
 	}
-	a := p.want.producers.at(producerKey{strings.Clone(site), strings.Clone(p.batch.Producer), p.batch.Run})
+	a := p.producers.at(producerKey{strings.Clone(site), strings.Clone(p.batch.Producer), p.batch.Run})
 	a.Last = seq
 	if a.has(p.batch.Sequence) {
 		return true
