@@ -84,9 +84,9 @@ func (o observedSnapshots) RaiseFence(ctx context.Context, shard messages.Shard,
 	return o.snapshots.RaiseFence(ctx, shard, epoch)
 }
 
-func (o observedSnapshots) Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, generation uint64, s []Snapshot) (err error) {
+func (o observedSnapshots) Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, old, marker Marker, s []Snapshot) (err error) {
 	defer o.observe.since("put", time.Now(), &err)
-	return o.snapshots.Put(ctx, shard, epoch, generation, s)
+	return o.snapshots.Put(ctx, shard, epoch, old, marker, s)
 }
 
 func (o observedSnapshots) Get(ctx context.Context, shard messages.Shard, generation uint64, ids []messages.DeviceID) (found []Snapshot, err error) {
