@@ -194,7 +194,7 @@ func (c *core) know(row messages.DeviceRow, snapshot uint64, due int64) {
 	e.phase, e.registered = cold, true
 	e.seq, e.snapSeq = snapshot, snapshot
 	if snapshot > 0 {
-		e.row, e.due = row, due
+		e.row, e.due, e.deleted = row, due, row.LastSeen == 0 // only a deleted device has a snapshot and never sent
 	}
 }
 

@@ -24,7 +24,8 @@ func (c *core) loaded(j *loadJob, results []loadResult, err error) {
 	if err != nil {
 		c.again(&j.retryable, err, "load devices", func() {
 			if w := &j.wants[0]; w.upTo > 0 { // what is left in the stream may have changed
-				j.snapshotted, j.stored, w.asOf, w.expected = c.saved.Snapshotted, c.saved.Stored, c.saved.Snapshotted, w.entry.snapSeq
+				j.snapshotted, j.stored, w.asOf, w.expected = c.saved.Snapshotted, c.saved.Stored, c.saved.Snapshotted, w.entry.expectedSnapshot()
+				j.generation = c.trusted()
 				w.producers, w.writeTime = c.saved.ProducersSnapshotted.clone(), c.saved.WriteTimeSnapshotted
 			}
 			c.fx.load(j)
@@ -78,9 +79,9 @@ func (c *core) failed(o *op, reason string) {
 	wait += c.rnd.Int64N(wait/2 + 1)
 	c.retries = append(c.retries, retry{at: c.now + wait, do: func() {
 		c.fx.load(&loadJob{
-			generation: c.saved.Generation, snapshotted: c.saved.Snapshotted, stored: c.saved.Stored,
+			generation: c.trusted(), snapshotted: c.saved.Snapshotted, stored: c.saved.Stored,
 			wants: []loadWant{{
-				entry: e, expected: e.snapSeq, asOf: c.saved.Snapshotted, settings: e.site.merged,
+				entry: e, expected: e.expectedSnapshot(), asOf: c.saved.Snapshotted, settings: e.site.merged,
 				upTo: max(e.seq, e.siteSeq), guilty: e.guilty, settingsHold: true,
 				producers: c.saved.ProducersSnapshotted.clone(), writeTime: c.saved.WriteTimeSnapshotted,
 			}},
@@ -97,7 +98,7 @@ const maxAttempts = 3
 func (c *core) retryFailed(e *entry, d *Device, o *op) {
 	e.phase = active
 	c.fx.install(e, d)
-	e.seq, e.row, e.due = d.Sequence(), d.Row(), d.Due()
+	e.seq, e.row, e.due, e.deleted = d.Sequence(), d.Row(), d.Due(), d.gone()
 	switch {
 	case o.kind == opApply && o.in[0].Message != o.in[len(o.in)-1].Message:
 		c.retryByMessage(e, o)

@@ -270,10 +270,19 @@ func (c *core) wake(e *entry) {
 	case cold:
 		e.phase = loading
 		c.cold = append(c.cold, loadWant{
-			entry: e, expected: e.snapSeq, asOf: c.rebuiltAsOf(e), settings: e.site.merged,
+			entry: e, expected: e.expectedSnapshot(), asOf: c.rebuiltAsOf(e), settings: e.site.merged,
 			settingsAt: e.site.seq, settingsHold: !c.replaying(c.applied),
 		})
 	}
+}
+
+// trusted is the generation whose snapshots count, 0 while they are void and the checkpoint does not
+// say so yet.
+func (c *core) trusted() uint64 {
+	if c.saved.Generation != c.current.Generation {
+		return 0
+	}
+	return c.saved.Generation
 }
 
 // rebuiltAsOf is up to where a cold device's rows in the archive make its state: nothing came for it
@@ -289,7 +298,7 @@ func (c *core) rebuiltAsOf(e *entry) uint64 {
 func (c *core) installed(e *entry, d *Device) {
 	e.phase, e.loaded = active, true
 	c.fx.install(e, d)
-	e.seq, e.row, e.due = d.Sequence(), d.Row(), d.Due()
+	e.seq, e.row, e.due, e.deleted = d.Sequence(), d.Row(), d.Due(), d.gone()
 	c.drain(e)
 }
 
@@ -419,7 +428,7 @@ func (c *core) endStep() {
 	c.sendRejects()
 	if len(c.cold) > 0 && c.lost == nil {
 		j := &loadJob{
-			generation: c.saved.Generation, snapshotted: c.startSnapshotted,
+			generation: c.trusted(), snapshotted: c.startSnapshotted,
 			stored: c.saved.Stored, wants: c.cold,
 		}
 		c.cold = nil

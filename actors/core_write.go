@@ -136,7 +136,7 @@ func (c *core) ran(o *op) {
 		if o.kind != opSnapshot && (o.seq != e.seq || o.changed || o.raised) {
 			e.unsaved = true
 		}
-		e.seq, e.row, e.due = o.seq, o.row, o.due
+		e.seq, e.row, e.due, e.deleted = o.seq, o.row, o.due, o.gone
 	}
 	if o.waiting {
 		held := work{in: o.in, control: o.control, settings: o.settings}
@@ -176,14 +176,13 @@ func (c *core) ranApply(o *op) {
 		}
 		if d == nil {
 			d = c.device(e)
-			e.deleted = false
 		}
 		c.joins(a.Message)
 		d.Rows = append(d.Rows, a.Row())
 	}
 	c.stats.Counts.Add(o.out.Counts)
 	for _, r := range o.out.Records {
-		e.registered, e.deleted = true, false
+		e.registered = true
 		if !c.replaying(r.Sequence) {
 			c.addRecord(e.id, e, r, c.nameOf(r.Sequence))
 		}
@@ -261,9 +260,6 @@ func (c *core) addRollup(e *entry, r persistence.RollupRow) {
 func (c *core) ranControl(o *op) {
 	w, e := o.control, o.entry
 	if c.replaying(w.sequence) || !o.result.Applied {
-		if w.control.Delete && c.replaying(w.sequence) {
-			e.deleted = true
-		}
 		return
 	}
 	for _, r := range o.result.Records {
@@ -272,7 +268,7 @@ func (c *core) ranControl(o *op) {
 	c.addRollups(e, o.result.Rollups)
 	c.addDirty(e, o.result.Dirty)
 	if w.control.Delete {
-		e.registered, e.deleted = false, true
+		e.registered = false
 		c.inFlight.at(w.message).open++
 		e.deleting++
 		c.forgetDirty(e)

@@ -7,6 +7,10 @@ import (
 	"github.com/wellhead/wellhead/persistence"
 )
 
+// gone tells whether the device was deleted and has not sent since.
+func (d *Device) gone() bool { return d.deletedAt > 0 && !d.seen }
+
+// String returns the decision in words, as events and logs have it.
 func (d Decision) String() string {
 	switch d {
 	case InOrder:

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -56,6 +57,15 @@ type entry struct {
 
 // ready tells whether the entry's actor can be handed an op now.
 func (e *entry) ready() bool { return e.phase == active && e.busy == nil && len(e.queue) == 0 }
+
+// expectedSnapshot is the sequence that a snapshot must have at least to be the entry's: one from
+// before is of a store that went back. A device of this life without a snapshot of this generation has none.
+func (e *entry) expectedSnapshot() uint64 {
+	if e.loaded && e.snapSeq == 0 {
+		return math.MaxUint64
+	}
+	return e.snapSeq
+}
 
 // work is what waits for an entry to be ready. Exactly one of its parts is set.
 type work struct {
@@ -137,9 +147,10 @@ type op struct {
 	raised  bool                    // opSettings: the floor was raised, so record is to be stored
 	record  []byte
 
-	row messages.DeviceRow // after it
-	due int64
-	seq uint64
+	row  messages.DeviceRow // after it
+	gone bool               // it was deleted and has not sent since
+	due  int64
+	seq  uint64
 
 	state    atomic.Int32 // handshake between the actor and the shard, see deviceActor
 	waiting  bool         // it holds its messages open by itself
@@ -170,7 +181,7 @@ func (o *op) perform(d *Device) {
 		o.ask.run(d)
 		return
 	}
-	o.row, o.due, o.seq = d.Row(), d.Due(), d.Sequence()
+	o.row, o.due, o.seq, o.gone = d.Row(), d.Due(), d.Sequence(), d.gone()
 }
 
 // apply has the device apply the op's readings. A test may look at each before.

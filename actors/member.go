@@ -46,6 +46,9 @@ type Options struct {
 	Parts    Parts
 	Logger   *slog.Logger
 	Now      func() int64 // ms; nil = the machine's clock
+	// Inspect sees each reading inside its device's actor, just before the device does. It is for tests
+	// that make a device panic; nil = none.
+	Inspect func(*Arrived)
 }
 
 // Member runs the shards that this process holds, each as a supervised actor. All methods may be
@@ -314,6 +317,7 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 	b.exec = &executor{
 		shard: shard, archive: p.Archive, snapshots: p.Snapshots, log: p.Log, cells: p.Checkpoints,
 		outside: p.Outside, epoch: k.Epoch, offset: k.Offset, revision: revision, limits: &m.cfg.Limits, fleet: &m.cfg.Fleet,
+		inspect: m.options.Inspect,
 	}
 	if data, err = k.Encode(); err != nil {
 		return nil, fmt.Errorf("encode the checkpoint: %w", err)

@@ -25,6 +25,7 @@ func (s *shardActor) carryOut(do func(ctx context.Context, x *executor) then) {
 }
 
 func (s *shardActor) run(o *op) bool {
+	o.inspect = s.member.options.Inspect
 	s.member.system.Root.Send(o.entry.shard.(*actor.PID), o)
 	return !o.state.CompareAndSwap(opHanded, opWaiting)
 }

@@ -1,0 +1,153 @@
+package actors_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wellhead/wellhead/actors"
+	"github.com/wellhead/wellhead/internal/testenv"
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/pebble"
+	"github.com/wellhead/wellhead/stream"
+)
+
+// feedLog gives shards the stream's feeds.
+type feedLog struct{ *stream.Log }
+
+func (l feedLog) Open(ctx context.Context, shard messages.Shard, from uint64) (actors.Feed, error) {
+	feed, err := l.Log.Open(ctx, shard, from)
+	if err != nil {
+		return nil, err
+	}
+	return feed, nil
+}
+
+// rig is a member on a real stream and real stores, four shards.
+type rig struct {
+	streams *stream.Streams
+	member  *actors.Member
+	archive persistence.Archive
+}
+
+func startRig(t *testing.T, inspect func(*actors.Arrived)) *rig {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	server, err := stream.StartServer(t.Context(), stream.ServerOptions{DataDir: t.TempDir(), Shards: 4, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	streams, err := stream.Open(t.Context(), stream.Options{Server: server, Shards: 4, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(streams.Close)
+	archive, err := pebble.OpenArchive(t.TempDir(), pebble.Options{Shards: 4, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { archive.Close() })
+	snapshots, err := pebble.OpenSnapshots(t.TempDir(), pebble.Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { snapshots.Close() })
+	cells := func(bucket string) *stream.Cells {
+		c, err := streams.Cells(bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	outside := streams.Outside(stream.EventsNone)
+	m := actors.NewMember(actors.Options{
+		Name: "rig", Logger: log, Inspect: inspect,
+		Config: actors.Config{Shards: 4, FlushAge: 50, CheckpointEvery: 100},
+		Parts: actors.Parts{
+			Archive: archive, Snapshots: snapshots, Log: feedLog{streams.Log()},
+			Checkpoints: cells(stream.BucketCheckpoints), Leases: cells(stream.BucketLeases), Outside: outside,
+			Stored: func(string, string, actors.StoredNews) {},
+		},
+	})
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := m.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return &rig{streams: streams, member: m, archive: archive}
+}
+
+// TestDevicePanics makes one device panic on one reading. The others never notice, exactly that
+// reading is in rejects, and the device has all its others.
+func TestDevicePanics(t *testing.T) {
+	r := startRig(t, func(a *actors.Arrived) {
+		if strings.HasPrefix(a.Reading.Note, "boom") {
+			panic("boom")
+		}
+	})
+	client, err := r.streams.Client("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	publisher, err := client.NewPublisher(stream.PublisherOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer publisher.Close()
+	const devices, readings = 20, 50
+	start := time.Now().UnixMilli() - readings*1000
+	for i := range readings {
+		for d := range devices {
+			id := messages.DeviceID{Site: "site", Device: fmt.Sprintf("dev-%d", d)}
+			reading := messages.Reading{Time: start + int64(i)*1000, Values: []float64{float64(i)}}
+			if d == 7 && i == 25 {
+				reading.Note = "boom"
+			}
+			if err := publisher.PublishReading(t.Context(), id, messages.AppendReadingJSON(nil, reading)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := publisher.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for d := range devices {
+		id := messages.DeviceID{Site: "site", Device: fmt.Sprintf("dev-%d", d)}
+		want := readings
+		if d == 7 {
+			want--
+		}
+		testenv.Eventually(t, 20*time.Second, func() error {
+			stored, err := r.member.Readings(t.Context(), id, start, start+readings*1000, 0)
+			if err != nil {
+				return err
+			}
+			window, err := r.member.Window(t.Context(), id, start, start+readings*1000, 0)
+			if err != nil {
+				return err
+			}
+			if len(stored) != want || len(window) != want {
+				return fmt.Errorf("%s has %d readings stored and %d in its window, want %d", id, len(stored), len(window), want)
+			}
+			return nil
+		})
+	}
+	rejects, err := r.streams.Rejects(t.Context(), "site", 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rejects) != 1 || rejects[0].Device.Device != "dev-7" || !strings.Contains(string(rejects[0].Data), "boom") || !strings.Contains(rejects[0].Reason, "failed") {
+		t.Errorf("rejects: got %+v, want exactly the reading that dev-7 failed on", rejects)
+	}
+}
