@@ -74,7 +74,7 @@ func (s *Snapshots) fence(shard messages.Shard) (messages.Epoch, error) {
 
 func (s *Snapshots) marker(shard messages.Shard) (persistence.Marker, error) {
 	var m persistence.Marker
-	err := s.numbers(shardKey(kindMarker, shard), &m.Generation, &m.Snapshotted)
+	err := s.numbers(shardKey(kindMarker, shard), &m.Generation, &m.Snapshotted, &m.Puts)
 	return m, err
 }
 
@@ -155,10 +155,16 @@ func (s *Snapshots) RaiseFence(ctx context.Context, shard messages.Shard, epoch 
 	})
 }
 
-// Put stores snapshots under the generation; see persistence.Snapshots.
-func (s *Snapshots) Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, generation uint64, snapshots []persistence.Snapshot) error {
+// Put stores snapshots and moves the marker; see persistence.Snapshots.
+func (s *Snapshots) Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, old, marker persistence.Marker, snapshots []persistence.Snapshot) error {
+	if len(snapshots) > persistence.MaxPut {
+		return fmt.Errorf("put snapshots: %d at once, at most %d are allowed", len(snapshots), persistence.MaxPut)
+	}
 	return s.fenced(ctx, "put snapshots", shard, epoch, false, func(batch *pebble.Batch) error {
-		key := generationKey(shard, generation)
+		if err := s.moveMarker(batch, shard, old, marker); err != nil {
+			return err
+		}
+		key := generationKey(shard, marker.Generation)
 		prefix := len(key)
 		var value []byte
 		for i := range snapshots {
@@ -253,16 +259,22 @@ func (s *Snapshots) Remove(ctx context.Context, shard messages.Shard, epoch mess
 // persistence.Snapshots.
 func (s *Snapshots) PutMarker(ctx context.Context, shard messages.Shard, epoch messages.Epoch, old, marker persistence.Marker) error {
 	return s.fenced(ctx, "put marker", shard, epoch, true, func(batch *pebble.Batch) error {
-		held, err := s.marker(shard)
-		if err != nil {
-			return err
-		}
-		if held != old {
-			return fmt.Errorf("%w: the marker is %+v, not %+v", persistence.ErrConflict, held, old)
-		}
-		value := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, marker.Generation), marker.Snapshotted)
-		return batch.Set(shardKey(kindMarker, shard), value, nil)
+		return s.moveMarker(batch, shard, old, marker)
 	})
+}
+
+// moveMarker replaces the marker in the batch; ErrConflict when the stored one is not old.
+func (s *Snapshots) moveMarker(batch *pebble.Batch, shard messages.Shard, old, marker persistence.Marker) error {
+	held, err := s.marker(shard)
+	if err != nil {
+		return err
+	}
+	if held != old {
+		return fmt.Errorf("%w: the marker is %+v, not %+v", persistence.ErrConflict, held, old)
+	}
+	value := binary.BigEndian.AppendUint64(nil, marker.Generation)
+	value = binary.BigEndian.AppendUint64(value, marker.Snapshotted)
+	return batch.Set(shardKey(kindMarker, shard), binary.BigEndian.AppendUint64(value, marker.Puts), nil)
 }
 
 // Drop removes every snapshot of the shard whose generation is lower; fenced like Put.

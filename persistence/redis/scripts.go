@@ -17,11 +17,14 @@ if held and held > ARGV[1] then return 1 end
 redis.call('SET', KEYS[1], ARGV[1])
 return 0`)
 
-	// putScript: KEYS fence, generations, snapshots; ARGV epoch, generation, field, value, ….
+	// putScript: KEYS fence, marker, generations, snapshots; ARGV epoch, old marker, new marker,
+	// generation, field, value, …; an empty text is no marker.
 	putScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 1 end
-redis.call('SADD', KEYS[2], ARGV[2])
-redis.call('HSET', KEYS[3], unpack(ARGV, 3))
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 2 end
+redis.call('SET', KEYS[2], ARGV[3])
+redis.call('SADD', KEYS[3], ARGV[4])
+if #ARGV > 4 then redis.call('HSET', KEYS[4], unpack(ARGV, 5)) end
 return 0`)
 
 	// removeScript: KEYS fence, snapshots; ARGV epoch, field, ….

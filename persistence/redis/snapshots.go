@@ -38,11 +38,6 @@ type Options struct {
 }
 
 const (
-	// A script gets at most so many snapshots, and a pipeline so many bytes: a script holds up all
-	// others on the server, a pipeline is held in memory on both sides. Lua unpacks at most 8000 values.
-	maxScriptSnapshots = 256
-	maxScriptBytes     = 256 << 10
-	maxPipelineBytes   = 4 << 20
 	// maxGet is the devices of one HMGET, scanCount the snapshots of one page.
 	maxGet    = 1000
 	scanCount = 250
@@ -157,20 +152,18 @@ func (s *Snapshots) Marker(ctx context.Context, shard messages.Shard) (persisten
 	if err != nil || text == "" {
 		return persistence.Marker{}, err
 	}
-	before, after, _ := strings.Cut(text, ":")
-	generation, err1 := strconv.ParseUint(before, 10, 64)
-	snapshotted, err2 := strconv.ParseUint(after, 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
+	var m persistence.Marker
+	if _, err := fmt.Sscanf(text, "%d:%d:%d", &m.Generation, &m.Snapshotted, &m.Puts); err != nil {
 		return persistence.Marker{}, fmt.Errorf("marker of shard %d: %w", shard, err)
 	}
-	return persistence.Marker{Generation: generation, Snapshotted: snapshotted}, nil
+	return m, nil
 }
 
 func markerText(m persistence.Marker) string {
 	if m == (persistence.Marker{}) {
 		return ""
 	}
-	return number(m.Generation) + ":" + number(m.Snapshotted)
+	return number(m.Generation) + ":" + number(m.Snapshotted) + ":" + number(m.Puts)
 }
 
 // PutMarker succeeds also when the stored marker is the new one already. See persistence.Snapshots.
@@ -182,38 +175,17 @@ func (s *Snapshots) PutMarker(ctx context.Context, shard messages.Shard, epoch m
 	})
 }
 
-// Put stores the snapshots in parts of up to 256: each part is stored whole or not at all, and when
-// the fence is raised meanwhile the later ones are not. See persistence.Snapshots.
-func (s *Snapshots) Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, generation uint64, snapshots []persistence.Snapshot) error {
-	keys := []string{s.key(shard, "fence"), s.key(shard, "generations"), s.snapshotsKey(shard, generation)}
-	for len(snapshots) > 0 {
-		var calls []call
-		for inPipeline := 0; len(snapshots) > 0 && inPipeline < maxPipelineBytes; {
-			n, bytes := part(snapshots)
-			args := append(make([]any, 0, 2+2*n), number(epoch), number(generation))
-			for i := range snapshots[:n] {
-				args = append(args, field(snapshots[i].Device), value(&snapshots[i]))
-			}
-			calls = append(calls, call{putScript, keys, args})
-			snapshots, inPipeline = snapshots[n:], inPipeline+bytes
-		}
-		if err := s.run(ctx, "put snapshots", shard, calls...); err != nil {
-			return err
-		}
+// Put stores the snapshots and moves the marker in one script. See persistence.Snapshots.
+func (s *Snapshots) Put(ctx context.Context, shard messages.Shard, epoch messages.Epoch, old, marker persistence.Marker, snapshots []persistence.Snapshot) error {
+	if len(snapshots) > persistence.MaxPut {
+		return fmt.Errorf("put snapshots: %d at once, at most %d are allowed", len(snapshots), persistence.MaxPut)
 	}
-	return ctx.Err()
-}
-
-// part returns how many snapshots the next script takes, at least one, and their bytes.
-func part(snapshots []persistence.Snapshot) (n, bytes int) {
-	for n < len(snapshots) && n < maxScriptSnapshots {
-		size := len(snapshots[n].Data)
-		if n > 0 && bytes+size > maxScriptBytes {
-			break
-		}
-		n, bytes = n+1, bytes+size
+	keys := []string{s.key(shard, "fence"), s.key(shard, "marker"), s.key(shard, "generations"), s.snapshotsKey(shard, marker.Generation)}
+	args := append(make([]any, 0, 4+2*len(snapshots)), number(epoch), markerText(old), markerText(marker), number(marker.Generation))
+	for i := range snapshots {
+		args = append(args, field(snapshots[i].Device), value(&snapshots[i]))
 	}
-	return n, bytes
+	return s.run(ctx, "put snapshots", shard, call{putScript, keys, args})
 }
 
 func field(id messages.DeviceID) string { return id.Site + "/" + id.Device }
