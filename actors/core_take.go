@@ -7,12 +7,10 @@ import (
 	"github.com/wellhead/wellhead/persistence"
 )
 
-// spareParts are decoders and slices that the next gather uses again.
+// spareParts are used again with each message.
 type spareParts struct {
-	decoders []*messages.Decoder
-	devices  [][]persistence.DeviceRows
-	batch    messages.Batch
-	op       *op
+	batch messages.Batch
+	op    *op
 }
 
 // pulled takes messages from the feed, in order. A message at or below what was taken already is

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
@@ -22,16 +23,17 @@ type gather struct {
 func (c *core) newGather() *gather {
 	c.gatherNo++
 	g := &gather{no: c.gatherNo, batch: persistence.Batch{Shard: c.shard}}
-	if n := len(c.spare.decoders); n > 0 {
-		g.decoder, c.spare.decoders = c.spare.decoders[n-1], c.spare.decoders[:n-1]
-	} else {
-		g.decoder = &messages.Decoder{}
-	}
-	if n := len(c.spare.devices); n > 0 {
-		g.batch.Devices, c.spare.devices = c.spare.devices[n-1], c.spare.devices[:n-1]
-	}
+	g.decoder = decoders.Get().(*messages.Decoder)
+	g.batch.Devices = *deviceRows.Get().(*[]persistence.DeviceRows)
 	return g
 }
+
+// Memory that the next gather of any shard uses again. What is not used for a while is freed: after a
+// flood it would be gigabytes.
+var (
+	decoders   = sync.Pool{New: func() any { return &messages.Decoder{} }}
+	deviceRows = sync.Pool{New: func() any { return new([]persistence.DeviceRows) }}
+)
 
 // due tells whether the gather should be handed to the archive now.
 func (g *gather) due(c *core) bool {
@@ -319,10 +321,9 @@ func (c *core) appended(g *gather, err error) {
 		}
 	}
 	g.decoder.Reset()
-	c.spare.decoders = append(c.spare.decoders, g.decoder)
-	if g.batch.Devices != nil {
-		c.spare.devices = append(c.spare.devices, g.batch.Devices[:0])
-	}
+	decoders.Put(g.decoder)
+	devices := g.batch.Devices[:0]
+	deviceRows.Put(&devices)
 	g.batch.Devices, g.decoder = nil, nil
 	for _, name := range g.messages {
 		c.close(name)

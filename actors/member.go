@@ -325,6 +325,9 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 	if err := b.exec.saveCheckpoint(ctx, data); err != nil {
 		return nil, fmt.Errorf("save the first checkpoint: %w", err)
 	}
+	if plan.Rebuild && found.Snapshots {
+		m.beginGeneration(ctx, b)
+	}
 	if err := m.readTable(ctx, b, found.Snapshots); err != nil {
 		return nil, err
 	}
@@ -332,6 +335,18 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 		return nil, fmt.Errorf("open the feed: %w", err)
 	}
 	return b, nil
+}
+
+// beginGeneration has the marker tell of the new generation, so that a start that comes before its
+// first snapshots finds nothing amiss. If that fails, the first put finds out.
+func (m *Member) beginGeneration(ctx context.Context, b *started) {
+	k := &b.plan.Checkpoint
+	marker := persistence.Marker{Generation: k.Generation, Snapshotted: k.Snapshotted, Puts: b.marker.Puts + 1}
+	if err := m.parts.Snapshots.PutMarker(ctx, b.exec.shard, k.Epoch, b.marker, marker); err != nil {
+		m.log.Warn("cannot store the marker of a new generation", "shard", int(b.exec.shard), "error", err)
+		return
+	}
+	b.marker = marker
 }
 
 // claim writes the lease; its revision is part of the epoch.

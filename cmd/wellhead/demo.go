@@ -148,7 +148,7 @@ func (n *node) showCounters(ctx context.Context, w io.Writer) {
 		}
 		rate := float64(t.Readings-min(before, t.Readings)) / every.Seconds()
 		before = t.Readings
-		fmt.Fprintf(w, "%d devices, %d online, %d readings, %.0f readings/s, %d KiB in flight   %s",
-			t.Devices, t.Online, t.Readings, rate, n.member.InFlight()>>10, end)
+		fmt.Fprintf(w, "%d devices, %d online, %d readings, %.0f readings/s, %d KiB not yet stored   %s",
+			t.Devices, t.Online, t.Readings, rate, n.unstored()>>10, end)
 	}
 }

@@ -37,6 +37,15 @@ func (n *node) shardFigures() []telemetry.Shard {
 	return out
 }
 
+// unstored returns the bytes that were pulled and are not stored yet.
+func (n *node) unstored() int {
+	sum := 0
+	for _, s := range n.shardFigures() {
+		sum += s.InFlight
+	}
+	return sum
+}
+
 func (n *node) memberFigures() telemetry.Member {
 	used := int64(n.member.InFlight())
 	return telemetry.Member{
