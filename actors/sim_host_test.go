@@ -197,6 +197,9 @@ func (h *simHost) putMarker(j *markerJob) {
 }
 
 func (h *simHost) saveCheckpoint(j *saveJob) {
+	if k := &j.checkpoint; k.Snapshotted > k.Stored {
+		h.w.broke("a checkpoint says snapshotted %d and stored %d", k.Snapshotted, k.Stored)
+	}
 	h.carry(func(really bool) func(error) {
 		var err error
 		if really {
