@@ -27,6 +27,7 @@ func Snapshots(t *testing.T, open func(t *testing.T) persistence.Snapshots) {
 		{"shards are apart", testSnapshotShards},
 		{"another epoch is refused and stores nothing", testEpochs},
 		{"marker", testMarker},
+		{"a put moves the marker", testPutMovesTheMarker},
 		{"one of many markers wins", testMarkerRace},
 		{"drop", testDrop},
 		{"big snapshots", testBigSnapshots},
@@ -59,8 +60,27 @@ func (s snapshotsUnderTest) raise(ctx context.Context, t *testing.T, epoch messa
 
 func (s snapshotsUnderTest) put(ctx context.Context, t *testing.T, epoch messages.Epoch, generation uint64, snapshots ...persistence.Snapshot) {
 	t.Helper()
-	if err := s.Put(ctx, s.shard, epoch, generation, snapshots); err != nil {
+	if err := Put(ctx, s.Snapshots, s.shard, epoch, generation, snapshots); err != nil {
 		t.Fatalf("put %d snapshots: %v", len(snapshots), err)
+	}
+}
+
+// Put puts snapshots under a generation over whatever marker there is, in as many puts as that takes.
+// It is for tests and benchmarks: an owner knows its marker.
+func Put(ctx context.Context, s persistence.Snapshots, shard messages.Shard, epoch messages.Epoch, generation uint64, snapshots []persistence.Snapshot) error {
+	held, err := s.Marker(ctx, shard)
+	if err != nil {
+		return err
+	}
+	for {
+		n := min(len(snapshots), persistence.MaxPut)
+		next := persistence.Marker{Generation: generation, Snapshotted: held.Snapshotted, Puts: held.Puts + 1}
+		if err := s.Put(ctx, shard, epoch, held, next, snapshots[:n]); err != nil {
+			return err
+		}
+		if snapshots, held = snapshots[n:], next; len(snapshots) == 0 {
+			return nil
+		}
 	}
 }
 
@@ -215,15 +235,20 @@ func testEpochs(t *testing.T, s snapshotsUnderTest) {
 	held := snapshot("a", 1, "held")
 	refused := func(epoch messages.Epoch) {
 		t.Helper()
+		marker, err := s.Marker(ctx, s.shard)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for name, call := range map[string]func() error{
 			"put": func() error {
-				return s.Put(ctx, s.shard, epoch, 1, []persistence.Snapshot{snapshot("a", 9, "late"), snapshot("b", 9, "late")})
+				late := []persistence.Snapshot{snapshot("a", 9, "late"), snapshot("b", 9, "late")}
+				return s.Put(ctx, s.shard, epoch, marker, persistence.Marker{Generation: 1, Puts: 99}, late)
 			},
 			"remove": func() error {
 				return s.Remove(ctx, s.shard, epoch, 1, []messages.DeviceID{held.Device})
 			},
 			"marker": func() error {
-				return s.PutMarker(ctx, s.shard, epoch, persistence.Marker{}, persistence.Marker{Generation: 9, Snapshotted: 9})
+				return s.PutMarker(ctx, s.shard, epoch, marker, persistence.Marker{Generation: 9, Snapshotted: 9})
 			},
 			"drop": func() error { return s.Drop(ctx, s.shard, epoch, 100) },
 		} {
@@ -231,7 +256,7 @@ func testEpochs(t *testing.T, s snapshotsUnderTest) {
 				t.Fatalf("%s with epoch %d: got %v, want ErrFenced", name, epoch, err)
 			}
 		}
-		if got, err := s.Marker(ctx, s.shard); err != nil || got != (persistence.Marker{}) {
+		if got, err := s.Marker(ctx, s.shard); err != nil || got != marker {
 			t.Fatalf("marker: got %+v, error %v", got, err)
 		}
 	}
@@ -284,6 +309,45 @@ func testMarker(t *testing.T, s snapshotsUnderTest) {
 	wantMarker(persistence.Marker{Generation: 2, Snapshotted: 5})
 }
 
+// testPutMovesTheMarker: a put is found out by the next one's marker, whatever happened in between.
+func testPutMovesTheMarker(t *testing.T, s snapshotsUnderTest) {
+	ctx := testContext(t)
+	s.raise(ctx, t, 1)
+	a, b := snapshot("a", 1, "first"), snapshot("a", 2, "second")
+	first := persistence.Marker{Generation: 5, Snapshotted: 7, Puts: 1}
+	second := persistence.Marker{Generation: 5, Snapshotted: 7, Puts: 2}
+	put := func(epoch messages.Epoch, old, marker persistence.Marker, one persistence.Snapshot) error {
+		return s.Put(ctx, s.shard, epoch, old, marker, []persistence.Snapshot{one})
+	}
+	if err := put(1, persistence.Marker{}, first, a); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Marker(ctx, s.shard); err != nil || got != first {
+		t.Fatalf("marker: got %+v, error %v, want %+v", got, err, first)
+	}
+	for name, err := range map[string]error{
+		"over no marker":      put(1, persistence.Marker{}, second, b),
+		"over another count":  put(1, persistence.Marker{Generation: 5, Snapshotted: 7, Puts: 3}, second, b),
+		"over what it is now": put(1, second, first, b),
+		"again":               put(1, persistence.Marker{}, first, b),
+	} {
+		if !errors.Is(err, persistence.ErrConflict) {
+			t.Errorf("%s: got %v, want ErrConflict", name, err)
+		}
+	}
+	if err := put(2, persistence.Marker{}, second, b); !errors.Is(err, persistence.ErrFenced) {
+		t.Errorf("with another epoch and marker: got %v, want ErrFenced", err)
+	}
+	s.want(ctx, t, 5, a)
+	if err := put(1, first, second, b); err != nil {
+		t.Fatal(err)
+	}
+	s.want(ctx, t, 5, b)
+	if err := s.Put(ctx, s.shard, 1, second, first, make([]persistence.Snapshot, persistence.MaxPut+1)); err == nil {
+		t.Errorf("%d snapshots in one put: no error", persistence.MaxPut+1)
+	}
+}
+
 func testMarkerRace(t *testing.T, s snapshotsUnderTest) {
 	ctx := testContext(t)
 	s.raise(ctx, t, 1)
@@ -320,7 +384,11 @@ func testDrop(t *testing.T, s snapshotsUnderTest) {
 	for _, generation := range []uint64{1, 2, 3, 255, 256, 1 << 40} {
 		s.put(ctx, t, 1, generation, snapshot("a", generation, "x"), snapshot("b", generation, "y"))
 	}
-	if err := s.PutMarker(ctx, s.shard, 1, persistence.Marker{}, persistence.Marker{Generation: 3, Snapshotted: 3}); err != nil {
+	held, err := s.Marker(ctx, s.shard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutMarker(ctx, s.shard, 1, held, persistence.Marker{Generation: 3, Snapshotted: 3}); err != nil {
 		t.Fatalf("put marker: %v", err)
 	}
 	for range 2 {
@@ -390,7 +458,11 @@ func testConcurrentPuts(t *testing.T, s snapshotsUnderTest) {
 		wg.Go(func() {
 			for i := range each {
 				one := []persistence.Snapshot{snapshot(fmt.Sprint("w", w), uint64(i+1), fmt.Sprint(i)), snapshot(fmt.Sprint("w", w, "-", i), 1, "")}
-				if err := s.Put(ctx, s.shard, 1, 1, one); err != nil {
+				err := Put(ctx, s.Snapshots, s.shard, 1, 1, one)
+				for errors.Is(err, persistence.ErrConflict) { // another writer was first
+					err = Put(ctx, s.Snapshots, s.shard, 1, 1, one)
+				}
+				if err != nil {
 					errs[w] = err
 					return
 				}
@@ -418,7 +490,9 @@ func testSnapshotsCancelled(t *testing.T, s snapshotsUnderTest) {
 	for name, call := range map[string]func() error{
 		"fence": func() error { _, err := s.Fence(ctx, s.shard); return err },
 		"raise": func() error { return s.RaiseFence(ctx, s.shard, 2) },
-		"put":   func() error { return s.Put(ctx, s.shard, 1, 1, []persistence.Snapshot{snapshot("a", 1, "")}) },
+		"put": func() error {
+			return s.Put(ctx, s.shard, 1, persistence.Marker{}, persistence.Marker{Generation: 1, Puts: 1}, []persistence.Snapshot{snapshot("a", 1, "")})
+		},
 		"get": func() error {
 			_, err := s.Get(ctx, s.shard, 1, []messages.DeviceID{{Site: "s", Device: "a"}})
 			return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/contract"
 )
 
 const benchChannels = 4
@@ -307,20 +308,22 @@ func BenchmarkPut(b *testing.B) {
 			snapshots[i].Data[j] = byte(random.Uint32())
 		}
 	}
-	var marker persistence.Marker
 	for n := 0; b.Loop(); n++ {
 		for i := range snapshots {
 			snapshots[i].Device, snapshots[i].Sequence = messages.DeviceID{Site: "north-7", Device: fmt.Sprintf("well-%06d", n%100*each+i)}, uint64(n)
 		}
-		if err := s.Put(ctx, 0, 1, 1, snapshots); err != nil {
+		if err := contract.Put(ctx, s, 0, 1, 1, snapshots); err != nil {
 			b.Fatal(err)
 		}
 		if n%10 == 9 {
 			next := persistence.Marker{Generation: 1, Snapshotted: uint64(n)}
+			marker, err := s.Marker(ctx, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
 			if err := s.PutMarker(ctx, 0, 1, marker, next); err != nil {
 				b.Fatal(err)
 			}
-			marker = next
 		}
 	}
 	b.ReportMetric(float64(b.N)*each/b.Elapsed().Seconds(), "snapshots/s")

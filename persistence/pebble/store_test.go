@@ -20,6 +20,7 @@ import (
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/contract"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -274,20 +275,22 @@ func TestSnapshotsPowerLoss(t *testing.T) {
 	if err := s.RaiseFence(ctx, 3, 7); err != nil {
 		t.Fatal(err)
 	}
-	var marker persistence.Marker
 	for round := range uint64(5) {
 		for i := range 20 {
 			one := persistence.Snapshot{Device: device(i), Sequence: round + 1, Data: bytes.Repeat([]byte("x"), 1000)}
-			if err := s.Put(ctx, 3, 7, 1, []persistence.Snapshot{one}); err != nil {
+			if err := contract.Put(ctx, s, 3, 7, 1, []persistence.Snapshot{one}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		next := persistence.Marker{Generation: 1, Snapshotted: round + 1}
-		if err := s.PutMarker(ctx, 3, 7, marker, next); err != nil {
+		held, err := s.Marker(ctx, 3)
+		if err != nil {
 			t.Fatal(err)
 		}
-		marker = next
-		if err := s.Put(ctx, 3, 7, 1, []persistence.Snapshot{{Device: device(0), Sequence: round + 2}}); err != nil {
+		if err := s.PutMarker(ctx, 3, 7, held, next); err != nil {
+			t.Fatal(err)
+		}
+		if err := contract.Put(ctx, s, 3, 7, 1, []persistence.Snapshot{{Device: device(0), Sequence: round + 2}}); err != nil {
 			t.Fatal(err)
 		}
 		lost, err := OpenSnapshots("snapshots", Options{fs: fs.CrashClone(vfs.CrashCloneCfg{})})
@@ -298,14 +301,14 @@ func TestSnapshotsPowerLoss(t *testing.T) {
 		if got, err := lost.Fence(ctx, 3); err != nil || got != 7 {
 			t.Errorf("fence: got %d, error %v", got, err)
 		}
-		if got, err := lost.Marker(ctx, 3); err != nil || got != marker {
-			t.Errorf("marker: got %+v, error %v, want %+v", got, err, marker)
+		if got, err := lost.Marker(ctx, 3); err != nil || got != next {
+			t.Errorf("marker: got %+v, error %v, want %+v", got, err, next)
 		}
 		n := 0
 		if err := lost.Scan(ctx, 3, 1, func(one persistence.Snapshot) bool {
 			n++
-			if one.Sequence < marker.Snapshotted {
-				t.Errorf("%v: snapshot of %d behind the marker %+v", one.Device, one.Sequence, marker)
+			if one.Sequence < next.Snapshotted {
+				t.Errorf("%v: snapshot of %d behind the marker %+v", one.Device, one.Sequence, next)
 			}
 			return true
 		}); err != nil || n != 20 {

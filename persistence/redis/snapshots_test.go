@@ -48,11 +48,10 @@ func fill(ctx context.Context, t *testing.T, s *Snapshots, shard messages.Shard)
 	marker := persistence.Marker{Generation: 1, Snapshotted: 100}
 	err := errors.Join(
 		s.RaiseFence(ctx, shard, 3),
-		s.Put(ctx, shard, 3, 1, []persistence.Snapshot{
+		s.Put(ctx, shard, 3, persistence.Marker{}, marker, []persistence.Snapshot{
 			{Device: messages.DeviceID{Site: "s", Device: "a"}, Sequence: 90, Data: []byte("a as of 90")},
 			{Device: messages.DeviceID{Site: "s", Device: "b"}, Sequence: 95, Data: []byte("b as of 95")},
 		}),
-		s.PutMarker(ctx, shard, 3, persistence.Marker{}, marker),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +76,7 @@ func TestFlushIsFoundOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The owner goes on with what it knows: nothing of it is taken.
-	if err := s.Put(ctx, 2, 3, 1, []persistence.Snapshot{{Device: messages.DeviceID{Site: "s", Device: "a"}}}); !errors.Is(err, persistence.ErrFenced) {
+	if err := s.Put(ctx, 2, 3, held, held, []persistence.Snapshot{{Device: messages.DeviceID{Site: "s", Device: "a"}}}); !errors.Is(err, persistence.ErrFenced) {
 		t.Errorf("put after the store lost everything: got %v, want ErrFenced", err)
 	}
 	if err := s.RaiseFence(ctx, 2, 3); err != nil {
@@ -221,7 +220,7 @@ func BenchmarkPut(b *testing.B) {
 			}
 			b.SetBytes(int64(1000 * size))
 			for b.Loop() {
-				if err := s.Put(ctx, 1, 1, 1, batch); err != nil {
+				if err := contract.Put(ctx, s, 1, 1, 1, batch); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -239,7 +238,7 @@ func BenchmarkGet(b *testing.B) {
 		ids[i] = messages.DeviceID{Site: "s", Device: fmt.Sprint("d", i)}
 		batch[i] = persistence.Snapshot{Device: ids[i], Sequence: 1, Data: make([]byte, 1000)}
 	}
-	if err := errors.Join(s.RaiseFence(ctx, 1, 1), s.Put(ctx, 1, 1, 1, batch)); err != nil {
+	if err := errors.Join(s.RaiseFence(ctx, 1, 1), contract.Put(ctx, s, 1, 1, 1, batch)); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
