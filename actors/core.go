@@ -173,16 +173,22 @@ func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.
 	c.purged.at = now
 	c.gather = c.newGather()
 	if plan.WentBack != "" {
-		fx.note(Notice{Kind: NoticeWentBack, Shard: shard, Count: 1,
-			Text: plan.WentBack + "; all that is in it is taken as new"})
+		fx.note(Notice{
+			Kind: NoticeWentBack, Shard: shard, Count: 1,
+			Text: plan.WentBack + "; all that is in it is taken as new",
+		})
 	}
 	if plan.Hole > 0 {
-		fx.note(Notice{Kind: NoticeHole, Shard: shard, Count: plan.Hole,
-			Text: "messages are gone from the stream that no checkpoint says are stored; going on from the first that is there"})
+		fx.note(Notice{
+			Kind: NoticeHole, Shard: shard, Count: plan.Hole,
+			Text: "messages are gone from the stream that no checkpoint says are stored; going on from the first that is there",
+		})
 	}
 	if plan.Rebuild && plan.WentBack == "" && plan.Checkpoint.Stored > 0 {
-		fx.note(Notice{Kind: NoticeSnapshotsLost, Shard: shard, Count: 1,
-			Text: fmt.Sprintf("snapshots are missing or older than the checkpoint; states come from the archive, under generation %d", plan.Checkpoint.Generation)})
+		fx.note(Notice{
+			Kind: NoticeSnapshotsLost, Shard: shard, Count: 1,
+			Text: fmt.Sprintf("snapshots are missing or older than the checkpoint; states come from the archive, under generation %d", plan.Checkpoint.Generation),
+		})
 	}
 	return c
 }

@@ -73,8 +73,10 @@ func (c *core) failed(o *op, reason string) {
 	e.panics++
 	e.phase = loading
 	o.attempts++
-	c.fx.note(Notice{Kind: NoticePanic, Shard: c.shard, Count: 1,
-		Text: fmt.Sprintf("device %s panicked: %s; it is restored and tries again", e.id, reason)})
+	c.fx.note(Notice{
+		Kind: NoticePanic, Shard: c.shard, Count: 1,
+		Text: fmt.Sprintf("device %s panicked: %s; it is restored and tries again", e.id, reason),
+	})
 	wait := min(int64(100)<<min(e.panics, 10), 10_000)
 	wait += c.rnd.Int64N(wait/2 + 1)
 	c.retries = append(c.retries, retry{at: c.now + wait, do: func() {

@@ -231,8 +231,10 @@ func (c *core) voidSnapshots(why string) {
 		e.snapSeq = 0
 		e.unsaved = true
 	}
-	c.fx.note(Notice{Kind: NoticeSnapshotsLost, Shard: c.shard, Count: 1,
-		Text: fmt.Sprintf("%s; going on under generation %d", why, c.current.Generation)})
+	c.fx.note(Notice{
+		Kind: NoticeSnapshotsLost, Shard: c.shard, Count: 1,
+		Text: fmt.Sprintf("%s; going on under generation %d", why, c.current.Generation),
+	})
 }
 
 // workWithoutSnapshots gives up on a store that has failed for long: from now on a start rebuilds

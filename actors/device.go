@@ -260,8 +260,10 @@ func (d *Device) applyMessage(in []Arrived, l *Limits, r *roller) {
 		d.hear(m.Sequence, m.Arrival, r.out)
 		if !d.seen {
 			d.seen, d.firstSeen = true, m.Arrival
-			r.out.Records = append(r.out.Records, persistence.Record{Sequence: m.Sequence, WriteTime: m.WriteTime,
-				Payload: EncodeDeviceRecord(DeviceRecord{Kind: RecordSeen, FirstSeen: m.Arrival})})
+			r.out.Records = append(r.out.Records, persistence.Record{
+				Sequence: m.Sequence, WriteTime: m.WriteTime,
+				Payload: EncodeDeviceRecord(DeviceRecord{Kind: RecordSeen, FirstSeen: m.Arrival}),
+			})
 		}
 	}
 	d.check(in, l, r.out, again)

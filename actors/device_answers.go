@@ -40,8 +40,10 @@ func (a *Arrived) Written() bool {
 // Row returns the reading as the archive takes it. Only accepted, not superseded readings have one
 // (see Written). It shares the reading's slices.
 func (a *Arrived) Row() persistence.Row {
-	row := persistence.Row{Time: a.Reading.Time, Sequence: a.Sequence, WriteTime: a.WriteTime,
-		Values: a.Reading.Values, Quality: a.Reading.Quality, Note: a.Reading.Note}
+	row := persistence.Row{
+		Time: a.Reading.Time, Sequence: a.Sequence, WriteTime: a.WriteTime,
+		Values: a.Reading.Values, Quality: a.Reading.Quality, Note: a.Reading.Note,
+	}
 	if a.Assigned {
 		row.Flags |= persistence.FlagAssigned
 	}
@@ -51,9 +53,11 @@ func (a *Arrived) Row() persistence.Row {
 // State returns what the device says of itself; the caller sets Shard. Minute and Hour are nil also
 // when memory does not hold them whole.
 func (d *Device) State() messages.State {
-	s := messages.State{Device: d.id, Sequence: d.sequence, Status: d.Status(), InWindow: int(d.window.count),
+	s := messages.State{
+		Device: d.id, Sequence: d.sequence, Status: d.Status(), InWindow: int(d.window.count),
 		Counts: d.counts, Settings: *d.effective, Minute: openRollup(messages.Minute, &d.minute),
-		Hour: openRollup(messages.Hour, &d.hour), Statistics: d.Summary()}
+		Hour: openRollup(messages.Hour, &d.hour), Statistics: d.Summary(),
+	}
 	if d.seen {
 		s.FirstSeen = d.firstSeen
 	}

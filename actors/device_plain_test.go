@@ -7,9 +7,10 @@ import (
 	"math"
 	"slices"
 
+	"pgregory.net/rapid"
+
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
-	"pgregory.net/rapid"
 )
 
 // plainArchive is the dumb second version of the archive.

@@ -6,8 +6,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/wellhead/wellhead/messages"
 	"pgregory.net/rapid"
+
+	"github.com/wellhead/wellhead/messages"
 )
 
 var testID = messages.DeviceID{Site: "site", Device: "device-1"}

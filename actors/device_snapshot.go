@@ -48,8 +48,14 @@ func (d *Device) AppendSnapshot(dst []byte) []byte {
 	for _, h := range []struct {
 		bit byte
 		is  bool
-	}{{hasSeen, d.seen}, {hasNewest, d.newest != never}, {hasAssigned, d.lastAssigned != never},
-		{hasFloor, d.floor != never}, {hasDropped, d.dropped != never}, {hasOwn, d.own != nil}} {
+	}{
+		{hasSeen, d.seen},
+		{hasNewest, d.newest != never},
+		{hasAssigned, d.lastAssigned != never},
+		{hasFloor, d.floor != never},
+		{hasDropped, d.dropped != never},
+		{hasOwn, d.own != nil},
+	} {
 		if h.is {
 			has |= h.bit
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 )
@@ -15,8 +16,10 @@ import (
 func at(sequence uint64, arrival int64, times ...int64) []Arrived {
 	out := make([]Arrived, len(times))
 	for i, t := range times {
-		out[i] = Arrived{Sequence: sequence, Arrival: arrival, WriteTime: arrival * 1000,
-			Reading: messages.Reading{Time: t, Values: []float64{float64(t / 1000)}}}
+		out[i] = Arrived{
+			Sequence: sequence, Arrival: arrival, WriteTime: arrival * 1000,
+			Reading: messages.Reading{Time: t, Values: []float64{float64(t / 1000)}},
+		}
 	}
 	return out
 }

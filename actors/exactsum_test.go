@@ -27,8 +27,10 @@ func anyValue() *rapid.Generator[float64] {
 		rapid.Map(rapid.IntRange(-100000, 100000), func(n int) float64 { return float64(n) / 100 }),
 		rapid.Map(rapid.IntRange(-1000, 1000), func(n int) float64 { return float64(n) }),
 		rapid.Float64Range(-1e6, 1e6),
-		rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 1, -1, 1e16, -1e16, 1e-300, 5e-324, -5e-324,
-			math.MaxFloat64, -math.MaxFloat64, math.MaxFloat64 / 2, 0x1p-1222, 1e300}),
+		rapid.SampledFrom([]float64{
+			0, math.Copysign(0, -1), 1, -1, 1e16, -1e16, 1e-300, 5e-324, -5e-324,
+			math.MaxFloat64, -math.MaxFloat64, math.MaxFloat64 / 2, 0x1p-1222, 1e300,
+		}),
 		rapid.Map(rapid.Uint64(), func(b uint64) float64 {
 			if v := math.Float64frombits(b); !math.IsNaN(v) && !math.IsInf(v, 0) {
 				return v

@@ -190,8 +190,10 @@ func (b *bucket) rollup(step messages.Step) messages.Rollup {
 	out.Channels = make([]messages.ChannelRollup, n)
 	for i := range out.Channels {
 		if c := &b.channels[i]; c.count > 0 {
-			out.Channels[i] = messages.ChannelRollup{Count: int64(c.count), Min: c.min, Max: c.max,
-				Sum: b.sum(i), First: c.first, Last: c.last}
+			out.Channels[i] = messages.ChannelRollup{
+				Count: int64(c.count), Min: c.min, Max: c.max,
+				Sum: b.sum(i), First: c.first, Last: c.last,
+			}
 		}
 	}
 	return out

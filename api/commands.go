@@ -44,8 +44,10 @@ func command[I any](s *server, op huma.Operation, what string, fn func(*I) (mess
 
 // addCommands registers what changes a device.
 func (s *server) addCommands() {
-	command(s, huma.Operation{OperationID: "putSettings", Method: http.MethodPut, Path: devicePath + "/settings", Summary: "Replace a device's settings",
-		Description: "The device's own settings are replaced whole; a field that is 0, empty or left out is as the site's, else the fleet's. Times are milliseconds."},
+	command(s, huma.Operation{
+		OperationID: "putSettings", Method: http.MethodPut, Path: devicePath + "/settings", Summary: "Replace a device's settings",
+		Description: "The device's own settings are replaced whole; a field that is 0, empty or left out is as the site's, else the fleet's. Times are milliseconds.",
+	},
 		"change the settings", func(in *settingsInput) (messages.DeviceID, messages.Control, error) {
 			id, err := deviceID(in.Site, in.Device)
 			if err == nil {
@@ -53,8 +55,10 @@ func (s *server) addCommands() {
 			}
 			return id, messages.Control{Settings: &in.Body}, err
 		})
-	command(s, huma.Operation{OperationID: "trimWindow", Method: http.MethodDelete, Path: devicePath + "/window", Summary: "Drop readings from a device's window",
-		Description: "The archive keeps them."},
+	command(s, huma.Operation{
+		OperationID: "trimWindow", Method: http.MethodDelete, Path: devicePath + "/window", Summary: "Drop readings from a device's window",
+		Description: "The archive keeps them.",
+	},
 		"trim the window", func(in *trimInput) (messages.DeviceID, messages.Control, error) {
 			id, err := deviceID(in.Site, in.Device)
 			trim := messages.Trim{}
@@ -65,8 +69,10 @@ func (s *server) addCommands() {
 			}
 			return id, messages.Control{Trim: &trim}, err
 		})
-	command(s, huma.Operation{OperationID: "deleteDevice", Method: http.MethodDelete, Path: devicePath, Summary: "Delete a device and all it has sent",
-		Description: "Window, rollups and archive. Readings sent later count again."},
+	command(s, huma.Operation{
+		OperationID: "deleteDevice", Method: http.MethodDelete, Path: devicePath, Summary: "Delete a device and all it has sent",
+		Description: "Window, rollups and archive. Readings sent later count again.",
+	},
 		"delete the device", func(in *deviceInput) (messages.DeviceID, messages.Control, error) {
 			id, err := deviceID(in.Site, in.Device)
 			return id, messages.Control{Delete: true}, err

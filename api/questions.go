@@ -160,8 +160,10 @@ func (s *server) addQuestions() {
 		"ask the device", s.latest)
 	ask(s, huma.Operation{OperationID: "getWindow", Path: devicePath + "/window", Summary: "Readings that the device holds in memory", Tags: []string{"readings"}},
 		"ask the device", s.window)
-	ask(s, huma.Operation{OperationID: "getRollups", Path: devicePath + "/rollups", Summary: "Minutes or hours of a device", Tags: []string{"readings"},
-		Description: "Count, min, max, sum, first and last of each channel, also of what is still running. Rollups are chosen by their start."},
+	ask(s, huma.Operation{
+		OperationID: "getRollups", Path: devicePath + "/rollups", Summary: "Minutes or hours of a device", Tags: []string{"readings"},
+		Description: "Count, min, max, sum, first and last of each channel, also of what is still running. Rollups are chosen by their start.",
+	},
 		"read the rollups", s.rollups)
 	ask(s, huma.Operation{OperationID: "listOperations", Path: base + "/operations", Summary: "Durations of each store operation", Tags: []string{"member"}},
 		"list the operations", func(context.Context, *struct{}) (operationsAnswer, error) {

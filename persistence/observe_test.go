@@ -22,6 +22,7 @@ func (brokenArchive) Scan(_ context.Context, _ messages.Shard, _ messages.Device
 	fn(&persistence.Row{})
 	return nil
 }
+
 func (brokenArchive) Records(context.Context, messages.Shard, messages.DeviceID) ([]persistence.Record, error) {
 	return []persistence.Record{{Sequence: 7}}, errBroken
 }
@@ -31,6 +32,7 @@ type brokenSnapshots struct{ persistence.Snapshots }
 func (brokenSnapshots) Fence(context.Context, messages.Shard) (messages.Epoch, error) {
 	return 3, errBroken
 }
+
 func (brokenSnapshots) PutMarker(context.Context, messages.Shard, messages.Epoch, persistence.Marker, persistence.Marker) error {
 	return nil
 }

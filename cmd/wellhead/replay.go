@@ -125,8 +125,12 @@ func (f *recordingFlags) open(files []string, speed float64, now time.Time) (sou
 func (f *recordingFlags) verifyCommand(server, shiftedTo string, files []string) string {
 	args := []string{"wellhead", "verify", "replay", "--server", server, "--site", f.site, "--time-column", f.timeColumn}
 	for _, a := range []struct{ name, value, usual string }{
-		{"--time-format", f.timeFormat, ""}, {"--separator", f.separator, ","}, {"--zone", f.zone, "UTC"},
-		{"--device-from-name", f.deviceFromName, ""}, {"--device-column", f.deviceColumn, ""}, {"--note-column", f.noteColumn, ""},
+		{"--time-format", f.timeFormat, ""},
+		{"--separator", f.separator, ","},
+		{"--zone", f.zone, "UTC"},
+		{"--device-from-name", f.deviceFromName, ""},
+		{"--device-column", f.deviceColumn, ""},
+		{"--note-column", f.noteColumn, ""},
 		{"--shift-to", shiftedTo, ""},
 	} {
 		if a.value != a.usual {

@@ -35,23 +35,57 @@ func TestRecorded(t *testing.T) {
 		options Options
 		want    want
 	}{
-		{"wells", []string{"3w-wells/*.csv.gz"}, Options{TimeColumn: "timestamp", SkipColumns: []string{"class"}, DeviceFromName: regexp.MustCompile(`(WELL-\d+)`)},
-			want{10, 128_956, 128_955, 1, 309_331}},
-		{"pumps", []string{"skab/*.csv"}, Options{TimeColumn: "datetime", Separator: ';', DeviceFromName: wholeName},
-			want{11, 19_964, 19_964, 0, 0}},
-		{"pump, two files as one device", []string{"skab/anomaly-free*.csv", "skab/other_14.csv"}, Options{TimeColumn: "datetime", Separator: ';', DeviceFromName: regexp.MustCompile(`(a|o)`),
-			Channels: []string{"Accelerometer1RMS", "Accelerometer2RMS", "Current", "Pressure", "Temperature", "Thermocouple", "Voltage", "Volume Flow RateRMS"}},
-			want{2, 10_554, 10_554, 0, 0}},
-		{"rivers", []string{"logan-river/*.csv.gz"}, Options{TimeColumn: "datetime", Omitted: []string{"NULL"}, DeviceFromName: regexp.MustCompile(`^([A-Za-z]+)`)},
-			want{6, 55_386, 55_386, 0, 535_565}},
-		{"sensors", []string{"nab/*.csv"}, Options{TimeColumn: "timestamp", DeviceFromName: wholeName},
-			want{6, 42_187, 42_162, 25, 0}},
-		{"meters", []string{"cambridge-meters/*.csv.gz"}, Options{TimeColumn: "datetime", DeviceFromName: regexp.MustCompile(`_(b\d+_[a-z]+)_`)},
-			want{130, 1_138_800, 1_138_800, 0, 0}},
-		{"solar plant", []string{"nrel-pv/serf_west_15min.csv"}, Options{TimeColumn: "#1", DeviceFromName: wholeName},
-			want{1, 480, 480, 0, 0}},
-		{"weather station", []string{"nrel-pv/rmis_weather_data.csv"}, Options{TimeColumn: "#1", TimeFormat: "%m/%d/%Y %H:%M", DeviceFromName: wholeName},
-			want{1, 1_151, 1_151, 0, 48}},
+		{
+			"wells",
+			[]string{"3w-wells/*.csv.gz"},
+			Options{TimeColumn: "timestamp", SkipColumns: []string{"class"}, DeviceFromName: regexp.MustCompile(`(WELL-\d+)`)},
+			want{10, 128_956, 128_955, 1, 309_331},
+		},
+		{
+			"pumps",
+			[]string{"skab/*.csv"},
+			Options{TimeColumn: "datetime", Separator: ';', DeviceFromName: wholeName},
+			want{11, 19_964, 19_964, 0, 0},
+		},
+		{
+			"pump, two files as one device",
+			[]string{"skab/anomaly-free*.csv", "skab/other_14.csv"},
+			Options{
+				TimeColumn: "datetime", Separator: ';', DeviceFromName: regexp.MustCompile(`(a|o)`),
+				Channels: []string{"Accelerometer1RMS", "Accelerometer2RMS", "Current", "Pressure", "Temperature", "Thermocouple", "Voltage", "Volume Flow RateRMS"},
+			},
+			want{2, 10_554, 10_554, 0, 0},
+		},
+		{
+			"rivers",
+			[]string{"logan-river/*.csv.gz"},
+			Options{TimeColumn: "datetime", Omitted: []string{"NULL"}, DeviceFromName: regexp.MustCompile(`^([A-Za-z]+)`)},
+			want{6, 55_386, 55_386, 0, 535_565},
+		},
+		{
+			"sensors",
+			[]string{"nab/*.csv"},
+			Options{TimeColumn: "timestamp", DeviceFromName: wholeName},
+			want{6, 42_187, 42_162, 25, 0},
+		},
+		{
+			"meters",
+			[]string{"cambridge-meters/*.csv.gz"},
+			Options{TimeColumn: "datetime", DeviceFromName: regexp.MustCompile(`_(b\d+_[a-z]+)_`)},
+			want{130, 1_138_800, 1_138_800, 0, 0},
+		},
+		{
+			"solar plant",
+			[]string{"nrel-pv/serf_west_15min.csv"},
+			Options{TimeColumn: "#1", DeviceFromName: wholeName},
+			want{1, 480, 480, 0, 0},
+		},
+		{
+			"weather station",
+			[]string{"nrel-pv/rmis_weather_data.csv"},
+			Options{TimeColumn: "#1", TimeFormat: "%m/%d/%Y %H:%M", DeviceFromName: wholeName},
+			want{1, 1_151, 1_151, 0, 48},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := count(t, dir, c.files, c.options)
@@ -61,8 +95,10 @@ func TestRecorded(t *testing.T) {
 		})
 	}
 	t.Run("files of one device in the order given", func(t *testing.T) {
-		o := Options{TimeColumn: "datetime", Separator: ';', DeviceFromName: regexp.MustCompile(`(o)`),
-			Channels: []string{"#2", "#3", "#4", "#5", "#6", "#7", "#8", "#9"}}
+		o := Options{
+			TimeColumn: "datetime", Separator: ';', DeviceFromName: regexp.MustCompile(`(o)`),
+			Channels: []string{"#2", "#3", "#4", "#5", "#6", "#7", "#8", "#9"},
+		}
 		for _, c := range []struct {
 			first, second  string
 			rows, distinct int64

@@ -73,8 +73,11 @@ func TestDialects(t *testing.T) {
 		options Options
 		want    []string
 	}{
-		{"omitted, carriage returns, no newline at the end", "time,a,b\r\n2020-01-02 03:04:05.678999,1.5,\r\n2020-01-02 03:04:06,,-3e2",
-			plain, []string{"w 2020-01-02T03:04:05.678 [1.5 NaN]", "w 2020-01-02T03:04:06.000 [NaN -300]"}},
+		{
+			"omitted, carriage returns, no newline at the end", "time,a,b\r\n2020-01-02 03:04:05.678999,1.5,\r\n2020-01-02 03:04:06,,-3e2",
+			plain,
+			[]string{"w 2020-01-02T03:04:05.678 [1.5 NaN]", "w 2020-01-02T03:04:06.000 [NaN -300]"},
+		},
 		{"packed", packed(t, "time,a\n2020-01-02 03:04,1\n"), plain, []string{"w 2020-01-02T03:04:00.000 [1]"}},
 		{"byte order mark and blank lines", "\ufefftime,a\n\n2020-01-02T03:04:05Z,1\n\n", plain, []string{"w 2020-01-02T03:04:05.000 [1]"}},
 		{"semicolon, words for omitted", "time;a;b\n2020-01-02 03:04:05;NULL;-9999\n", with(func(o *Options) {

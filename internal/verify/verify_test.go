@@ -306,7 +306,9 @@ func TestUnreachable(t *testing.T) {
 func TestWindowsAndRollups(t *testing.T) {
 	// 0.1 + 0.2 + 0.3 rounded once is 0.6; added up from the left it would be 0.6000000000000001
 	sent := []messages.Reading{
-		{Time: 3_599_000, Values: values(0.1, nan)}, {Time: 3_599_100, Values: values(0.2)}, {Time: 3_599_200, Values: values(0.3)},
+		{Time: 3_599_000, Values: values(0.1, nan)},
+		{Time: 3_599_100, Values: values(0.2)},
+		{Time: 3_599_200, Values: values(0.3)},
 		{Time: 3_600_000, Values: values(-7, 1)},
 	}
 	stored := map[int64]messages.Reading{}

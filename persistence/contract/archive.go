@@ -127,7 +127,11 @@ func testMaxSequence(t *testing.T, a archiveUnderTest, site string) {
 		limit int
 		want  []persistence.Row
 	}{
-		{0, 0, rows}, {9, 0, rows}, {8, 0, rows[1:]}, {6, 0, rows[1:3]}, {4, 0, nil},
+		{0, 0, rows},
+		{9, 0, rows},
+		{8, 0, rows[1:]},
+		{6, 0, rows[1:3]},
+		{4, 0, nil},
 		{8, 2, rows[1:3]}, // what is skipped does not count
 	} {
 		a.wantRows(ctx, t, id, persistence.Range{From: base, To: base + hour, MaxSequence: test.max, Limit: test.limit}, test.want)
@@ -312,8 +316,14 @@ func testManyDevices(t *testing.T, a archiveUnderTest, site string) {
 func testNeighbours(t *testing.T, a archiveUnderTest, site string) {
 	ctx := testContext(t)
 	ids := []messages.DeviceID{
-		{Site: site, Device: "a"}, {Site: site, Device: "a-"}, {Site: site, Device: "aa"}, {Site: site, Device: "A"},
-		{Site: site + "a", Device: "a"}, {Site: site + "-", Device: "a"}, {Site: site, Device: "a_"}, {Site: site, Device: "-"},
+		{Site: site, Device: "a"},
+		{Site: site, Device: "a-"},
+		{Site: site, Device: "aa"},
+		{Site: site, Device: "A"},
+		{Site: site + "a", Device: "a"},
+		{Site: site + "-", Device: "a"},
+		{Site: site, Device: "a_"},
+		{Site: site, Device: "-"},
 	}
 	want := make(map[messages.DeviceID][]persistence.Row)
 	for i, id := range ids {

@@ -163,8 +163,16 @@ func testDevices(t *testing.T, a archiveUnderTest, site string) {
 	ctx := testContext(t)
 	record := []persistence.Record{{Sequence: 1, WriteTime: writeTime(1), Payload: []byte("r")}}
 	want := []messages.DeviceID{
-		{Site: site}, {Site: site, Device: "-"}, {Site: site, Device: "9"}, {Site: site, Device: "A"}, {Site: site, Device: "a"},
-		{Site: site, Device: "a-b"}, {Site: site, Device: "ab"}, {Site: site + "-", Device: "a"}, {Site: site + "a", Device: "a"}, {Site: site + "b"},
+		{Site: site},
+		{Site: site, Device: "-"},
+		{Site: site, Device: "9"},
+		{Site: site, Device: "A"},
+		{Site: site, Device: "a"},
+		{Site: site, Device: "a-b"},
+		{Site: site, Device: "ab"},
+		{Site: site + "-", Device: "a"},
+		{Site: site + "a", Device: "a"},
+		{Site: site + "b"},
 	}
 	var devices []persistence.DeviceRows
 	for i := range want {

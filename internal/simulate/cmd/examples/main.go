@@ -35,20 +35,34 @@ type example struct {
 }
 
 var examples = []example{
-	{name: "wells/WELL-1_20260102.csv", header: "timestamp,P-PDG,P-TPT,T-TPT,QGL,class", separator: ",", newline: "\r\n", open: true,
-		time: "2006-01-02 15:04:05.000000", interval: time.Second, rows: 900, channels: 4, device: 0, format: 'e', label: "0"},
-	{name: "wells/WELL-2_20260102.csv", header: "timestamp,P-PDG,P-TPT,T-TPT,QGL,class", separator: ",", newline: "\n",
-		time: "2006-01-02 15:04:05.000000", interval: time.Second, rows: 900, channels: 4, device: 1, format: 'e', label: "0"},
-	{name: "pump/pump-1.csv", header: "datetime;Accelerometer RMS;Current;Pressure;Volume Flow RateRMS", separator: ";", newline: "\r\n",
-		time: "2006-01-02 15:04:05", interval: time.Second, rows: 900, channels: 4, device: 2, format: 'f', gaps: true},
-	{name: "river/station-1.csv", header: "datetime,temp,cond,ph,turb", separator: ",", newline: "\n",
-		time: "2006-01-02 15:04:05.000", interval: 15 * time.Minute, rows: 960, channels: 4, device: 3, omitted: "NULL", format: 'f'},
-	{name: "meters/building_b1_electricity.csv", header: "datetime,equipment load [kWh]", separator: ",", newline: "\n",
-		time: "2006-01-02 15:04:05", interval: time.Hour, rows: 1440, channels: 1, device: 4, format: 'f'},
-	{name: "meters/building_b1_gas.csv", header: "datetime,heating load [kWh]", separator: ",", newline: "\n",
-		time: "2006-01-02 15:04:05", interval: time.Hour, rows: 1440, channels: 1, device: 5, format: 'f'},
-	{name: "weather/weather-1.csv", header: ",Ambient Temperature,\"Wind, mean\",Humidity", separator: ",", newline: "\n",
-		time: "1/2/2006 15:04", interval: 5 * time.Minute, rows: 864, channels: 3, device: 6, format: 'f'},
+	{
+		name: "wells/WELL-1_20260102.csv", header: "timestamp,P-PDG,P-TPT,T-TPT,QGL,class", separator: ",", newline: "\r\n", open: true,
+		time: "2006-01-02 15:04:05.000000", interval: time.Second, rows: 900, channels: 4, device: 0, format: 'e', label: "0",
+	},
+	{
+		name: "wells/WELL-2_20260102.csv", header: "timestamp,P-PDG,P-TPT,T-TPT,QGL,class", separator: ",", newline: "\n",
+		time: "2006-01-02 15:04:05.000000", interval: time.Second, rows: 900, channels: 4, device: 1, format: 'e', label: "0",
+	},
+	{
+		name: "pump/pump-1.csv", header: "datetime;Accelerometer RMS;Current;Pressure;Volume Flow RateRMS", separator: ";", newline: "\r\n",
+		time: "2006-01-02 15:04:05", interval: time.Second, rows: 900, channels: 4, device: 2, format: 'f', gaps: true,
+	},
+	{
+		name: "river/station-1.csv", header: "datetime,temp,cond,ph,turb", separator: ",", newline: "\n",
+		time: "2006-01-02 15:04:05.000", interval: 15 * time.Minute, rows: 960, channels: 4, device: 3, omitted: "NULL", format: 'f',
+	},
+	{
+		name: "meters/building_b1_electricity.csv", header: "datetime,equipment load [kWh]", separator: ",", newline: "\n",
+		time: "2006-01-02 15:04:05", interval: time.Hour, rows: 1440, channels: 1, device: 4, format: 'f',
+	},
+	{
+		name: "meters/building_b1_gas.csv", header: "datetime,heating load [kWh]", separator: ",", newline: "\n",
+		time: "2006-01-02 15:04:05", interval: time.Hour, rows: 1440, channels: 1, device: 5, format: 'f',
+	},
+	{
+		name: "weather/weather-1.csv", header: ",Ambient Temperature,\"Wind, mean\",Humidity", separator: ",", newline: "\n",
+		time: "1/2/2006 15:04", interval: 5 * time.Minute, rows: 864, channels: 3, device: 6, format: 'f',
+	},
 }
 
 func main() {
