@@ -35,7 +35,6 @@ type snapshotRound struct {
 	held    []heldSnapshot // captured, waiting for a checkpoint
 	bytes   int            // of held
 	putting int            // jobs under way
-	failed  []heldSnapshot
 	marking bool
 }
 

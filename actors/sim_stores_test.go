@@ -29,10 +29,6 @@ func (s *simStream) publish(arrival int64, subject string, data []byte) {
 	s.next++
 }
 
-func (s *simStream) copy() *simStream {
-	return &simStream{created: s.created, msgs: slices.Clone(s.msgs), next: s.next}
-}
-
 func (s *simStream) first() uint64 { return s.next - uint64(len(s.msgs)) }
 
 func (s *simStream) from(sequence uint64, most int) []messages.Message {

@@ -54,7 +54,6 @@ type world struct {
 
 	names     []string // devices of shard 0
 	producers map[string]uint64
-	published int
 	wentBack  bool // the stream went back: order between old and new is not the model's any more
 	told      bool // it lacked something that was stored, so somebody must have said so
 	sent      []messages.Message

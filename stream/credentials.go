@@ -139,14 +139,15 @@ func (c *Credentials) Open() bool {
 // Check tells whether the password lets the site write.
 func (c *Credentials) Check(site, password string) bool {
 	sum := sha256.Sum256([]byte(password))
-	hash, known, ok := c.lookup(site, sum)
+	_, known, ok := c.lookup(site, sum)
 	if ok || !known {
 		return ok
 	}
 	c.checking.Lock()
 	defer c.checking.Unlock()
 	// somebody else may have checked the same meanwhile
-	if hash, known, ok = c.lookup(site, sum); ok || !known {
+	hash, known, ok := c.lookup(site, sum)
+	if ok || !known {
 		return ok
 	}
 	if bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) != nil {

@@ -41,13 +41,14 @@ func TestKilledServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sequence%1000 == 0 {
+		switch sequence % 1000 {
+		case 0:
 			if err := p.Flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			fmt.Println("acknowledged", sequence)
-		} else if sequence%1000 == 300 {
-			fmt.Println("under way")
+			fmt.Fprintln(os.Stdout, "acknowledged", sequence)
+		case 300:
+			fmt.Fprintln(os.Stdout, "under way")
 		}
 	}
 }

@@ -69,7 +69,7 @@ func (e *QueryError) Is(target error) bool {
 func queryError(m *nats.Msg) error {
 	text := m.Header.Get(micro.ErrorHeader)
 	code, err := strconv.Atoi(m.Header.Get(micro.ErrorCodeHeader))
-	if text == "" && err != nil {
+	if told := text != "" || err == nil; !told {
 		return nil
 	}
 	return &QueryError{Code: code, Text: text}

@@ -62,7 +62,6 @@ type sender struct {
 	publisher    *stream.Publisher
 	shards       int
 	flags        *sendFlags
-	progress     *progress
 	sent         int64
 	acknowledged int64
 	payload      []byte

@@ -193,10 +193,10 @@ func runReplay(c *cobra.Command, flags *recordingFlags, send *sendFlags, files [
 		return wrongUse(err)
 	}
 	merged, err := recording.Merge(sources)
-	defer merged.Close()
 	if err != nil {
 		return wrongUse(err)
 	}
+	defer merged.Close()
 	s, err := send.dial(ctx, "replay")
 	if err != nil {
 		return err

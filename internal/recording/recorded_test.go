@@ -89,7 +89,7 @@ func TestRecorded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := count(t, dir, c.files, c.options)
-			if got := (want{got.devices, got.rows, got.distinct, got.repeated, got.omitted}); got != c.want {
+			if got := want(got); got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})

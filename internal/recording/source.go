@@ -97,7 +97,7 @@ func (s *Source) Next() (*Row, error) {
 		if err != nil && !errors.As(err, &wrong) {
 			return nil, fmt.Errorf("%s: %w", s.opened.name, err)
 		}
-		line := 0
+		var line int
 		if wrong != nil {
 			line, err = wrong.Line, wrong.Err
 		} else {

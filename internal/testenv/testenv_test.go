@@ -25,7 +25,7 @@ func TestUniqueIsAKeyspaceName(t *testing.T) {
 			t.Errorf("Unique = %q, want something like %v", name, valid)
 		}
 	}
-	if a == b || Unique("x") == Unique("x") {
+	if one, other := Unique("x"), Unique("x"); a == b || one == other {
 		t.Error("two names are equal")
 	}
 }

@@ -83,7 +83,7 @@ func readLayout(ctx context.Context, s *gocql.Session, keyspace string) (layout,
 	if err := s.Query(cqlFindLayout, keyspace).WithContext(ctx).Scan(&table); err != nil {
 		return got, fmt.Errorf("look for the archive's tables in keyspace %s: %w", keyspace, err)
 	}
-	if err := gocqlx.Query(s.Query(cqlReadLayout).WithContext(ctx), nil).GetRelease(&got); err != nil {
+	if err := gocqlx.NewSession(s).ContextQuery(ctx, cqlReadLayout, nil).GetRelease(&got); err != nil {
 		return got, fmt.Errorf("read the archive's layout in keyspace %s: %w", keyspace, err)
 	}
 	return got, nil
