@@ -15,7 +15,7 @@ STAGES  ?=
 BENCH   ?= .
 COUNT   ?= 3
 
-.PHONY: help build run setup test check format generate bench chaos simulate-faults web cover clean
+.PHONY: help build run setup test check format generate bench chaos simulate-faults break-laws web cover clean
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and
 
 simulate-faults: ## run the shard's core through SEEDS=2000 seeds of faults
 	WELLHEAD_SEEDS=$(SEEDS) scripts/test simulation
+
+break-laws: ## break each law of replay and ownership once and want the simulation to see it
+	WELLHEAD_BREAK_LAWS=1 $(GO) test ./actors -run TestBrokenLawsAreSeen -v -timeout 60m
 
 web: ## nothing to build yet
 	@echo "The page is one plain file in web/, embedded as it is: nothing to build."
