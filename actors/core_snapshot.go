@@ -257,7 +257,6 @@ func (c *core) stepCheckpoint() {
 	if k.Stored == s.Stored && k.Snapshotted == s.Snapshotted && k.Generation == s.Generation {
 		return
 	}
-	k.Reserved = max(k.Reserved, k.Stored+reserveAhead)
 	j := &saveJob{checkpoint: *k}
 	j.checkpoint.ProducersStored = k.ProducersStored.clone()
 	var err error

@@ -305,6 +305,9 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 			found.StoredMark = msg.Arrival
 		}
 	}
+	if found.Witness, err = m.witness(ctx, shard); err != nil {
+		return nil, err
+	}
 	m.lookAtSnapshots(ctx, shard, &found)
 	plan := PlanStart(found)
 	k := &plan.Checkpoint
@@ -325,6 +328,9 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 	if err := b.exec.saveCheckpoint(ctx, data); err != nil {
 		return nil, fmt.Errorf("save the first checkpoint: %w", err)
 	}
+	if err := m.bearWitness(ctx, shard, k); err != nil {
+		return nil, err
+	}
 	if plan.Rebuild && found.Snapshots {
 		m.beginGeneration(ctx, b)
 	}
@@ -335,6 +341,42 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 		return nil, fmt.Errorf("open the feed: %w", err)
 	}
 	return b, nil
+}
+
+// witnessSite stands in the site's place of the archive's record of a shard's starts. No site can have
+// this name.
+const witnessSite = "@shard"
+
+// witness returns what the archive keeps of the shard's newest start.
+func (m *Member) witness(ctx context.Context, shard messages.Shard) (*Witness, error) {
+	records, err := m.parts.Archive.Records(ctx, shard, messages.DeviceID{Site: witnessSite})
+	if err != nil {
+		return nil, fmt.Errorf("read what the archive knows of the shard's starts: %w", err)
+	}
+	if len(records) == 0 {
+		return nil, nil
+	}
+	var w Witness
+	if err := json.Unmarshal(records[len(records)-1].Payload, &w); err != nil {
+		return nil, fmt.Errorf("read what the archive knows of the shard's starts: %w", err)
+	}
+	return &w, nil
+}
+
+// bearWitness has the archive keep the start, before the first message is taken.
+func (m *Member) bearWitness(ctx context.Context, shard messages.Shard, k *Checkpoint) error {
+	payload, err := json.Marshal(Witness{Epoch: k.Epoch, Reserved: k.Reserved})
+	if err != nil {
+		return err
+	}
+	err = m.parts.Archive.Append(ctx, &persistence.Batch{Shard: shard, Devices: []persistence.DeviceRows{{
+		Device:  messages.DeviceID{Site: witnessSite},
+		Records: []persistence.Record{{Sequence: uint64(k.Epoch), WriteTime: m.now() * 1000, Payload: payload}},
+	}}})
+	if err != nil {
+		return fmt.Errorf("have the archive keep the shard's start: %w", err)
+	}
+	return nil
 }
 
 // beginGeneration has the marker tell of the new generation, so that a start that comes before its
@@ -391,9 +433,11 @@ func (m *Member) readTable(ctx context.Context, b *started, snapshots bool) erro
 	var sites []messages.DeviceID
 	err := m.parts.Archive.Devices(ctx, shard, func(id messages.DeviceID) bool {
 		id = messages.DeviceID{Site: strings.Clone(id.Site), Device: strings.Clone(id.Device)}
-		if id.Device == "" {
+		switch {
+		case id.Site == witnessSite:
+		case id.Device == "":
 			sites = append(sites, id)
-		} else {
+		default:
 			b.devices = append(b.devices, id)
 		}
 		return true

@@ -35,7 +35,7 @@ type shardActor struct {
 	exec     *executor
 	feed     Feed
 	draining atomic.Bool  // no more is pulled
-	full     atomic.Bool  // nothing may be pulled until another checkpoint is saved
+	full     atomic.Bool  // the reserved sequences are used up
 	toldUpTo uint64       // stored, as of the last news to producers
 	idle     atomic.Int64 // Unix ms since when the feed has waited for a message, 0 = it does not
 }
@@ -207,6 +207,7 @@ func (s *shardActor) takeOver(b *started) {
 		c.know(k.row, k.sequence, k.due)
 	}
 	s.core, s.exec, s.feed, s.toldUpTo = c, b.exec, b.feed, b.plan.Checkpoint.Stored
+	s.full.Store(false)
 	s.spawn(s.pull)
 	s.member.started(s, b.plan)
 }
@@ -284,7 +285,8 @@ func (s *shardActor) pull() {
 		case <-life.Done():
 			return
 		}
-		if s.full.Load() && !s.waitForCheckpoint(life) {
+		if s.full.Load() {
+			s.startAnew(life)
 			return
 		}
 		if len(msgs) > 0 {
@@ -293,19 +295,13 @@ func (s *shardActor) pull() {
 	}
 }
 
-// waitForCheckpoint waits until a saved checkpoint lets more be pulled; false when the shard ends.
-func (s *shardActor) waitForCheckpoint(life context.Context) bool {
-	ticker := time.NewTicker(tickEvery * time.Millisecond)
-	defer ticker.Stop()
-	for s.full.Load() {
-		s.tell(func(c *core) { s.full.Store(!c.mayPull()) })
-		select {
-		case <-ticker.C:
-		case <-life.Done():
-			return false
-		}
-	}
-	return true
+// errReserveUsed has a shard start anew, which reserves more sequences.
+var errReserveUsed = errors.New("all reserved sequences are used")
+
+// startAnew has the shard start anew, for want of sequences that may be used.
+func (s *shardActor) startAnew(life context.Context) {
+	s.tell(func(c *core) { c.lose(errReserveUsed) })
+	<-life.Done()
 }
 
 // reopen replaces a feed that has failed; nil when the shard ends.

@@ -29,6 +29,10 @@ func (s *simStream) publish(arrival int64, subject string, data []byte) {
 	s.next++
 }
 
+func (s *simStream) copy() *simStream {
+	return &simStream{created: s.created, msgs: slices.Clone(s.msgs), next: s.next}
+}
+
 func (s *simStream) first() uint64 { return s.next - uint64(len(s.msgs)) }
 
 func (s *simStream) from(sequence uint64, most int) []messages.Message {
@@ -93,6 +97,10 @@ type simCells struct {
 
 func newSimCells() *simCells {
 	return &simCells{values: map[string][]byte{}, revision: map[string]uint64{}}
+}
+
+func (c *simCells) copy() *simCells {
+	return &simCells{values: maps.Clone(c.values), revision: maps.Clone(c.revision), last: c.last}
 }
 
 func (c *simCells) Load(_ context.Context, key string) ([]byte, uint64, error) {

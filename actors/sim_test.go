@@ -58,6 +58,7 @@ type world struct {
 	told      bool // it lacked something that was stored, so somebody must have said so
 	sent      []messages.Message
 	startErr  error
+	copied    *beside
 	certain   map[string]bool // times published since the stream last went back
 }
 
@@ -237,7 +238,9 @@ func (w *world) mishap() {
 			delete(kept, messages.DeviceID{Site: "site", Device: w.names[w.rnd.IntN(len(w.names))]})
 		}
 	case 3:
-		if w.seed%4 == 0 { // only in some seeds: it makes the check weaker
+		if w.rnd.IntN(2) == 0 {
+			w.copied = &beside{w.stream.copy(), w.cells.copy(), w.leases.copy()}
+		} else if w.seed%4 == 0 { // only in some seeds: it makes the check weaker
 			w.streamGoesBack()
 		}
 	}
@@ -249,6 +252,18 @@ func (w *world) streamGoesBack() {
 	w.wentBack = true
 	w.certain = map[string]bool{}
 	defer w.mustTell()
+	switch w.rnd.IntN(4) {
+	case 0: // with everything that is kept beside it, to an older copy of all
+		if c := w.copied; c != nil {
+			w.stream, w.cells, w.leases = c.stream.copy(), c.cells.copy(), c.leases.copy()
+			w.lostBeside()
+			return
+		}
+	case 1: // with everything that is kept beside it, made anew
+		w.stream, w.cells, w.leases = newSimStream(time.UnixMilli(w.now)), newSimCells(), newSimCells()
+		w.lostBeside()
+		return
+	}
 	if w.rnd.IntN(2) == 0 {
 		w.stream = newSimStream(time.UnixMilli(w.now))
 		return
@@ -256,6 +271,35 @@ func (w *world) streamGoesBack() {
 	cut := min(len(w.stream.msgs), 1+w.rnd.IntN(10))
 	w.stream.msgs = w.stream.msgs[:len(w.stream.msgs)-cut]
 	w.stream.next -= uint64(cut)
+}
+
+// lostBeside hands the member the cells that went with the stream, and notes whether archive or
+// snapshots must tell.
+func (w *world) lostBeside() {
+	w.member.parts.Checkpoints, w.member.parts.Leases = w.cells, w.leases
+	witness, err := w.member.witness(context.Background(), 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if witness == nil {
+		return
+	}
+	data, _, err := w.cells.Load(context.Background(), shardKey(0))
+	if err != nil {
+		w.told = true
+		return
+	}
+	k, err := DecodeCheckpoint(data)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.told = w.told || k.Epoch < witness.Epoch
+}
+
+// beside is a copy of the stream and of what is kept beside it.
+type beside struct {
+	stream        *simStream
+	cells, leases *simCells
 }
 
 // mustTell notes whether the stream now lacks something that was stored from it, and has more

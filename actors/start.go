@@ -7,10 +7,18 @@ import (
 	"github.com/wellhead/wellhead/persistence"
 )
 
-// reserveAhead is how far beyond `stored` a checkpoint lets messages be applied. After a stream went
-// back, new sequences begin beyond everything reserved, so they are higher than any that was used.
-// 4 Mi messages are far more than the bytes in flight allow.
-const reserveAhead = 4 << 20
+// reserveAhead is how far beyond `stored` a start lets messages be applied before the shard has to start
+// anew. After a stream went back, new sequences begin beyond everything reserved, so they are higher
+// than any that was used. 2^36 messages are 79 days at 10 000 a second in one shard; 2^27 such starts fit
+// below the highest sequence.
+const reserveAhead = 1 << 36
+
+// Witness is what the archive keeps of a shard's newest start. The checkpoint lives beside the stream
+// and may be lost or put back with it; then the witness tells.
+type Witness struct {
+	Epoch    messages.Epoch `json:"epoch"`
+	Reserved uint64         `json:"reserved"`
+}
 
 // Found is what a shard finds when it starts.
 type Found struct {
@@ -22,6 +30,7 @@ type Found struct {
 	StoredMark int64              // the same at its Stored
 	Fence      messages.Epoch     // 0 when the snapshot store is not there
 	Marker     persistence.Marker // zero when there is none
+	Witness    *Witness           // nil = the archive has none
 	Snapshots  bool               // the snapshot store answers
 }
 
@@ -37,6 +46,13 @@ type Plan struct {
 // PlanStart decides how a shard starts. It is pure. The laws it keeps: docs/architecture.md, "Start of a shard".
 func PlanStart(f Found) Plan {
 	var p Plan
+	if w := f.Witness; w != nil && (f.Checkpoint == nil || f.Checkpoint.Epoch < w.Epoch) {
+		f.Checkpoint = forgotten(f)
+		p.WentBack = fmt.Sprintf("the archive knows of epoch %d, and the checkpoint, which lives beside the stream, does not", w.Epoch)
+	}
+	if k := f.Checkpoint; k != nil && p.WentBack == "" && f.Marker.Generation == k.Generation && f.Marker.Snapshotted > k.Stored {
+		p.WentBack = fmt.Sprintf("snapshots cover %d messages, and the checkpoint, which lives beside the stream, knows of %d", f.Marker.Snapshotted, k.Stored)
+	}
 	if f.Checkpoint == nil {
 		p.Checkpoint = freshCheckpoint(f)
 		p.Hole = p.Checkpoint.Snapshotted
@@ -45,7 +61,10 @@ func PlanStart(f Found) Plan {
 		p.Checkpoint = *f.Checkpoint
 		p.Checkpoint.ProducersStored = f.Checkpoint.ProducersStored.clone()
 		p.Checkpoint.ProducersSnapshotted = f.Checkpoint.ProducersSnapshotted.clone()
-		if p.WentBack = wentBack(f); p.WentBack != "" {
+		if p.WentBack == "" {
+			p.WentBack = wentBack(f)
+		}
+		if p.WentBack != "" {
 			p.beginAgain(f)
 		} else if first := f.Stream.First + p.Checkpoint.Offset; first > p.Checkpoint.Snapshotted+1 && f.Stream.First > 0 {
 			p.Hole = first - p.Checkpoint.Snapshotted - 1
@@ -61,9 +80,21 @@ func PlanStart(f Found) Plan {
 	if p.Rebuild && c.Generation == f.Marker.Generation {
 		c.Generation++
 	}
-	c.Reserved = max(c.Reserved, c.Stored+reserveAhead)
+	c.Reserved = c.Stored + reserveAhead
 	p.From = c.Snapshotted - c.Offset + 1
 	return p
+}
+
+// forgotten is the checkpoint of a shard whose own one is lost, or from before its newest start.
+func forgotten(f Found) *Checkpoint {
+	k := Checkpoint{ProducersStored: producers{}, ProducersSnapshotted: producers{}}
+	if f.Checkpoint != nil {
+		k = *f.Checkpoint
+	}
+	k.Epoch = f.Witness.Epoch
+	k.Generation = max(k.Generation, f.Marker.Generation)
+	k.Reserved = max(k.Reserved, f.Witness.Reserved)
+	return &k
 }
 
 // freshCheckpoint begins where the stream begins. Messages that are gone from it were stored before

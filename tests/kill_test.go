@@ -65,7 +65,7 @@ func killUnderLoad(t *testing.T, m *member, times int) {
 		loaded <- code
 	}()
 	for range times {
-		time.Sleep(time.Duration(500+rnd.IntN(2000)) * time.Millisecond)
+		pause(t, time.Duration(500+rnd.IntN(2000))*time.Millisecond)
 		m.kill()
 		m.start()
 	}
