@@ -36,15 +36,9 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	if err := createKeyspace(ctx, o); err != nil {
 		return nil, err
 	}
-	// A configuration belongs to one session: the driver's policies keep state.
-	cluster, err := o.cluster()
+	session, err := connect(ctx, o, func(c *gocql.ClusterConfig) { c.Keyspace = o.Keyspace })
 	if err != nil {
-		return nil, fmt.Errorf("cassandra archive: %w", err)
-	}
-	cluster.Keyspace = o.Keyspace
-	session, err := cluster.CreateSession()
-	if err != nil {
-		return nil, fmt.Errorf("connect to cassandra at %v: %w", o.Hosts, err)
+		return nil, err
 	}
 	if err := createSchema(ctx, session, o); err != nil {
 		session.Close()

@@ -26,22 +26,44 @@ func (l layout) String() string {
 }
 
 // connectToCreate returns a session that waits long enough for schema changes: under load one takes seconds.
-func connectToCreate(o Options, keyspace string) (*gocql.Session, error) {
-	c, err := o.cluster()
-	if err != nil {
-		return nil, fmt.Errorf("cassandra archive: %w", err)
+func connectToCreate(ctx context.Context, o Options, keyspace string) (*gocql.Session, error) {
+	return connect(ctx, o, func(c *gocql.ClusterConfig) {
+		c.NumConns, c.Keyspace, c.Timeout = 1, keyspace, max(o.Timeout, schemaTimeout)
+	})
+}
+
+// connectTries is how often a session is tried. A keyspace that another creator has just made can be
+// told of before a connection can use it; the driver then says that it could make none.
+const connectTries = 5
+
+// connect returns a session with the options, changed by set. Each try has a configuration of its own:
+// the driver's policies keep state.
+func connect(ctx context.Context, o Options, set func(*gocql.ClusterConfig)) (*gocql.Session, error) {
+	for try := 1; ; try++ {
+		c, err := o.cluster()
+		if err != nil {
+			return nil, fmt.Errorf("cassandra archive: %w", err)
+		}
+		set(c)
+		s, err := c.CreateSession()
+		if err == nil {
+			return s, nil
+		}
+		err = fmt.Errorf("connect to cassandra at %v: %w", o.Hosts, err)
+		if try == connectTries || !errors.Is(err, gocql.ErrNoConnectionsStarted) {
+			return nil, err
+		}
+		select {
+		case <-time.After(time.Duration(try) * 200 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
 	}
-	c.NumConns, c.Keyspace, c.Timeout = 1, keyspace, max(o.Timeout, schemaTimeout)
-	s, err := c.CreateSession()
-	if err != nil {
-		return nil, fmt.Errorf("connect to cassandra at %v: %w", o.Hosts, err)
-	}
-	return s, nil
 }
 
 // createKeyspace makes sure that the keyspace is there. Where it is, no right to create one is needed.
 func createKeyspace(ctx context.Context, o Options) error {
-	s, err := connectToCreate(o, "")
+	s, err := connectToCreate(ctx, o, "")
 	if err != nil {
 		return err
 	}
@@ -92,7 +114,7 @@ func readLayout(ctx context.Context, s *gocql.Session, keyspace string) (layout,
 // createTables creates the tables and then says the layout, unless another creator has been faster:
 // the layout that counts is returned. It is said last, so that where it is read all tables are there.
 func createTables(ctx context.Context, o Options, want layout) (layout, error) {
-	s, err := connectToCreate(o, o.Keyspace)
+	s, err := connectToCreate(ctx, o, o.Keyspace)
 	if err != nil {
 		return layout{}, err
 	}
