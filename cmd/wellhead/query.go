@@ -28,6 +28,7 @@ type queriedState struct {
 	LastSeen             string
 	InWindow             int
 	Counts               messages.Counts
+	Latest               *queriedReading // in the window: it may not be in the archive yet
 }
 
 // queriedReading is a reading in an answer.
@@ -37,6 +38,9 @@ type queriedReading struct {
 	Note     string
 	Sequence uint64
 }
+
+// line is the note on one line.
+func (r *queriedReading) line() string { return strings.ReplaceAll(r.Note, "\n", " ") }
 
 func newQueryCommand() *cobra.Command {
 	var server, from, to string
@@ -124,10 +128,13 @@ func (q *queried) write(w io.Writer) error {
 	fmt.Fprintf(w, "%s/%s is %s, %s, shard %d\n", state.Site, state.Device, state.Status, seen, state.Shard)
 	fmt.Fprintf(w, "received %s readings: in order %s, late %s, stale %s, duplicate %s, refused %s; %d in the window\n\n",
 		count(n.Received), count(n.InOrder), count(n.Late), count(n.Stale), count(n.Duplicate), count(n.Refused), state.InWindow)
+	if r := state.Latest; r != nil {
+		fmt.Fprintf(w, "newest: %s  %s  %s\n\nin the archive:\n", r.Time, valuesText(r.Values), r.line())
+	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "time\tvalues\tnote\tsequence")
 	for _, r := range readings {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", r.Time, valuesText(r.Values), strings.ReplaceAll(r.Note, "\n", " "), r.Sequence)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", r.Time, valuesText(r.Values), r.line(), r.Sequence)
 	}
 	return table.Flush()
 }
