@@ -279,7 +279,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the administrator's token: %w", err)
 	}
-	n.http = api.NewServer(&admin{token: token, registry: n.streams.Registry(), next: handler}, n.log)
+	n.http = api.NewServer(&admin{token: token, registry: n.streams.Registry(), rejects: n.streams.Rejects, next: handler}, n.log)
 	n.http.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.serving.Go(func() {
 		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -64,6 +64,7 @@ func newRoot() *cobra.Command {
 		newVerifyCommand(),
 		newQueryCommand(),
 		newSiteCommand(),
+		newRejectsCommand(),
 		newConfigCommand(),
 		newVersionCommand(),
 	)

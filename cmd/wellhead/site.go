@@ -42,7 +42,7 @@ func siteAdd(server, dir *string) *cobra.Command {
 				return wrongUse(fmt.Errorf("%s is there already: name another file with --out, or use --replace", file))
 			}
 			var answer credentialAnswer
-			if err := askAdmin(c.Context(), *server, *dir, http.MethodPost, &credentialRequest{Site: site, Replace: replace}, &answer); err != nil {
+			if err := askAdmin(c.Context(), *server, *dir, http.MethodPost, adminPath, &credentialRequest{Site: site, Replace: replace}, &answer); err != nil {
 				return err
 			}
 			f, err := os.OpenFile(filepath.Clean(file), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -72,7 +72,7 @@ func siteRemove(server, dir *string) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var answer credentialAnswer
-			if err := askAdmin(c.Context(), *server, *dir, http.MethodDelete, &credentialRequest{Site: args[0]}, &answer); err != nil {
+			if err := askAdmin(c.Context(), *server, *dir, http.MethodDelete, adminPath, &credentialRequest{Site: args[0]}, &answer); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "site %s may not send any more\n", args[0])
@@ -88,7 +88,7 @@ func siteList(server, dir *string) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var answer struct{ Sites []string }
-			if err := askAdmin(c.Context(), *server, *dir, http.MethodGet, nil, &answer); err != nil {
+			if err := askAdmin(c.Context(), *server, *dir, http.MethodGet, adminPath, nil, &answer); err != nil {
 				return err
 			}
 			for _, site := range answer.Sites {
