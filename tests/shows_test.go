@@ -142,9 +142,11 @@ func TestMalformed(t *testing.T) {
 		testenv.Missing(t, "mosquitto_pub", "apt-get install mosquitto-clients")
 	}
 	host, port, _ := strings.Cut(m.mqtt, ":")
-	kinds := []string{`{"values":[1,}`, `{"values":[1],"x":2}`, `nonsense`, `{"values":[1e999]}`, `[{"values":[1]}]`,
+	kinds := []string{
+		`{"values":[1,}`, `{"values":[1],"x":2}`, `nonsense`, `{"values":[1e999]}`, `[{"values":[1]}]`,
 		`{"time":99999999999999,"values":[1]}`, `{"time":"2999-01-01T00:00:00Z","values":[1]}`,
-		`{"values":[` + strings.Repeat("1,", 64) + `1]}`, `{"values":[1],"note":"` + strings.Repeat("x", 1025) + `"}`}
+		`{"values":[` + strings.Repeat("1,", 64) + `1]}`, `{"values":[1],"note":"` + strings.Repeat("x", 1025) + `"}`,
+	}
 	for _, body := range kinds {
 		cmd := exec.CommandContext(t.Context(), mosquitto, "-h", host, "-p", port, "-q", "1", "-t", "readings/bad/p", "-m", body)
 		if text, err := cmd.CombinedOutput(); err != nil {
