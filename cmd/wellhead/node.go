@@ -62,6 +62,9 @@ func openNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *nod
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
+	if err := n.openProfiles(); err != nil {
+		return nil, err
+	}
 	for _, open := range []func(context.Context) error{n.openStream, n.openArchive, n.openSnapshots, n.openMember, n.openHTTP} {
 		if err := open(ctx); err != nil {
 			return nil, err

@@ -27,8 +27,9 @@ type Config struct {
 
 	HTTP, NATS, MQTT, WebSocket string // addresses to listen on; empty = off
 	HTTPHosts                   []string
-	HTTPAnonymous               bool // HTTP may be reached from outside though it knows no rights yet
-	Credentials                 bool // sites must show credentials, so NATS and MQTT may listen on other addresses than loopback
+	Profiles                    string // address of net/http/pprof, loopback only; empty = off
+	HTTPAnonymous               bool   // HTTP may be reached from outside though it knows no rights yet
+	Credentials                 bool   // sites must show credentials, so NATS and MQTT may listen on other addresses than loopback
 	Cluster, Advertise          string
 
 	Stream    Stream

@@ -63,6 +63,10 @@ var Keys = []Key{
 		kind: "yes or no", set: truth(func(c *Config) *bool { return &c.HTTPAnonymous }),
 	},
 	{
+		Name: "debug-pprof", Zero: "off", Doc: "Address, loopback only, where profiles of the program are served (net/http/pprof).",
+		kind: "address", set: address(func(c *Config) *string { return &c.Profiles }),
+	},
+	{
 		Name: "cluster", Zero: "one member", Doc: "Address where this member meets the others.",
 		kind: "address", set: address(func(c *Config) *string { return &c.Cluster }),
 	},
