@@ -26,18 +26,20 @@ type shardActor struct {
 	log    *slog.Logger
 	props  *actor.Props // of devices
 
-	ctx      actor.Context
-	self     *actor.PID
-	life     context.Context // ends with this instance
-	end      context.CancelFunc
-	work     sync.WaitGroup // goroutines of this instance
-	core     *core
-	exec     *executor
-	feed     Feed
-	draining atomic.Bool  // no more is pulled
-	full     atomic.Bool  // the reserved sequences are used up
-	toldUpTo uint64       // stored, as of the last news to producers
-	idle     atomic.Int64 // Unix ms since when the feed has waited for a message, 0 = it does not
+	ctx           actor.Context
+	self          *actor.PID
+	life          context.Context // ends with this instance
+	end           context.CancelFunc
+	work          sync.WaitGroup // goroutines of this instance
+	core          *core
+	exec          *executor
+	feed          Feed
+	draining      atomic.Bool    // no more is pulled
+	full          atomic.Bool    // the reserved sequences are used up
+	toldUpTo      uint64         // stored, as of the last news to producers
+	announcing    int            // announcements under way
+	announcements []*announceJob // waiting for one of them to end; bounded by the messages in flight
+	idle          atomic.Int64   // Unix ms since when the feed has waited for a message, 0 = it does not
 }
 
 // started is the result of begin.
@@ -224,6 +226,7 @@ func (s *shardActor) finish() {
 	s.work.Wait()
 	s.member.credit.Reset(s.shard)
 	s.core, s.exec, s.feed, s.end = nil, nil, nil, nil
+	s.announcing, s.announcements = 0, nil
 }
 
 // check ends a core that has lost its shard, and starts over after a while.

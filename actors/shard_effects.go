@@ -66,10 +66,27 @@ func (s *shardActor) reject(j *rejectJob) {
 	})
 }
 
+// announceParallel is how many announcements of a shard are under way at once: a thousand devices may
+// come online in one pull, and a goroutine for each would cost more than their readings.
+const announceParallel = 16
+
 func (s *shardActor) announce(j *announceJob) {
+	if s.announcing == announceParallel {
+		s.announcements = append(s.announcements, j)
+		return
+	}
+	s.announcing++
 	s.carryOut(func(ctx context.Context, x *executor) then {
 		err := x.outside.Announce(ctx, j.subject, j.id, j.data)
-		return func(c *core) { c.announced(j, err) }
+		return func(c *core) {
+			s.announcing--
+			if waiting := s.announcements; len(waiting) > 0 {
+				next := waiting[0]
+				s.announcements, waiting[0] = waiting[1:], nil
+				s.announce(next)
+			}
+			c.announced(j, err)
+		}
 	})
 }
 
