@@ -197,9 +197,7 @@ var modules = []struct {
 
 // sleeps are the test files that may call time.Sleep, and why. Anywhere else a test that sleeps is slow
 // when it is right and flaky when it is not: use testing/synctest, or a loop that polls until a deadline.
-var sleeps = map[string]string{
-	"tests/kill_test.go": "the random moment of a kill is what is tested, nothing is waited for",
-}
+var sleeps = map[string]string{}
 
 // strangers are what must not stand in a committed file: addresses and paths of the place where
 // somebody happened to work.
