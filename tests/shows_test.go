@@ -20,13 +20,21 @@ import asyncio, nats, sys
 
 async def main():
     nc = await nats.connect(sys.argv[1])
+    first = asyncio.Event()
     async def heard(m):
         print(m.subject, m.data.decode(), flush=True)
+        first.set()
     await nc.subscribe("events.demo.>", cb=heard)
     await nc.flush()
-    await asyncio.sleep(1.5)
-    ack = await nc.request("readings.demo.pump-1", b'{"values":[1,null,3],"note":"hi"}', timeout=5)
-    print("ack", ack.data.decode(), flush=True)
+    # A member looks who listens once a second: what comes before that is not said.
+    for _ in range(15):
+        ack = await nc.request("readings.demo.pump-1", b'{"values":[1,null,3],"note":"hi"}', timeout=5)
+        print("ack", ack.data.decode(), flush=True)
+        try:
+            await asyncio.wait_for(first.wait(), 1)
+            break
+        except asyncio.TimeoutError:
+            pass
     await asyncio.sleep(30)
 
 asyncio.run(main())
