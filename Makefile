@@ -13,9 +13,10 @@ SEEDS   ?= 2000
 KILLS   ?= 20
 STAGES  ?=
 BENCH   ?= .
+CASES   ?= batch heard device single fleet
 COUNT   ?= 3
 
-.PHONY: help build run setup test check format generate bench chaos simulate-faults break-laws web cover clean
+.PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws web cover clean
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ generate: ## make the generated files anew
 
 bench: ## run the benchmarks; BENCH=regex chooses, COUNT=n repeats (docs/benchmarks.md)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m $$($(GO) list ./... | grep -v '/tests$$')
+
+bench-whole: build ## measure the whole program; CASES="batch fleet" chooses, cassandra needs real servers
+	$(if $(filter cassandra,$(CASES)),scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
 
 chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis
 	WELLHEAD_KILLS=$(KILLS) scripts/test setup system

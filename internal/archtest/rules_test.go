@@ -127,6 +127,11 @@ var folders = []folder{
 		because: "the binary connects the parts; only the tests of the whole are out of its reach",
 	},
 	{
+		path:    "bench",
+		may:     []string{"messages", "stream", "internal/..."},
+		because: "it measures the built program from outside; of ours it uses only what any client may",
+	},
+	{
 		path:    "tests",
 		may:     []string{"messages", "internal/..."},
 		because: "whole-system tests start the built program and speak only HTTP and NATS to it; a call into a part would test another program",

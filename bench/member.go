@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wellhead/wellhead/internal/testenv"
+)
+
+// member is a running `wellhead serve`.
+type member struct {
+	bench      *bench
+	cmd        *exec.Cmd
+	args       []string
+	log        *os.File
+	http, nats string
+	began      time.Time
+}
+
+// readyWithin is how long a member may take to get ready.
+const readyWithin = 2 * time.Minute
+
+// start starts a member on free ports, with its data in an empty folder.
+func (b *bench) start(ctx context.Context, args ...string) (*member, error) {
+	ports, err := testenv.FreePorts("127.0.0.1", 3)
+	if err != nil {
+		return nil, err
+	}
+	at := func(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[i])) }
+	data, err := os.MkdirTemp(b.dir, "data-")
+	if err != nil {
+		return nil, err
+	}
+	m := &member{bench: b, http: "http://" + at(0), nats: "nats://" + at(1)}
+	m.args = append([]string{"serve", "--data", data, "--http", at(0), "--nats", at(1), "--mqtt", at(2)}, b.serve...)
+	m.args = append(m.args, args...)
+	if m.log, err = os.Create(filepath.Join(data, "member.log")); err != nil {
+		return nil, err
+	}
+	return m, m.again(ctx)
+}
+
+// again starts the member on the data that it has, and waits until it answers.
+func (m *member) again(ctx context.Context) error {
+	m.cmd = exec.Command(m.bench.binary, m.args...)
+	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
+	m.began = time.Now()
+	if err := m.cmd.Start(); err != nil {
+		return fmt.Errorf("start the member: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.http+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		if response, err := http.DefaultClient.Do(request); err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := os.ReadFile(m.log.Name())
+			return fmt.Errorf("the member does not get ready: %w\n%s", ctx.Err(), log[max(0, len(log)-2000):])
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// kill ends the member at once, as kill -9 does.
+func (m *member) kill() {
+	_ = m.cmd.Process.Kill()
+	_ = m.cmd.Wait() // it was killed: there is always an error
+}
+
+// remove kills the member and removes its data.
+func (m *member) remove() {
+	m.kill()
+	_ = m.log.Close()
+	_ = os.RemoveAll(filepath.Dir(m.log.Name()))
+}
+
+// used is what a process has used so far.
+type used struct {
+	cpu  float64 // seconds
+	peak float64 // MiB, VmHWM
+	now  float64 // MiB, VmRSS
+}
+
+func (m *member) usage() (u used, err error) {
+	proc := filepath.Join("/proc", strconv.Itoa(m.cmd.Process.Pid))
+	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
+	if err != nil {
+		return u, err
+	}
+	// after the name, which may hold anything: state is field 3, user and system time 14 and 15
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	for _, ticks := range fields[11:13] {
+		n, err := strconv.ParseFloat(ticks, 64)
+		if err != nil {
+			return u, fmt.Errorf("read %s/stat: %w", proc, err)
+		}
+		u.cpu += n / 100 // ticks a second on Linux
+	}
+	status, err := os.ReadFile(filepath.Join(proc, "status"))
+	if err != nil {
+		return u, err
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib float64
+		switch {
+		case strings.HasPrefix(line, "VmHWM:"):
+			_, err = fmt.Sscanf(line, "VmHWM: %f kB", &kib)
+			u.peak = kib / 1024
+		case strings.HasPrefix(line, "VmRSS:"):
+			_, err = fmt.Sscanf(line, "VmRSS: %f kB", &kib)
+			u.now = kib / 1024
+		}
+		if err != nil {
+			return u, fmt.Errorf("read %s/status: %w", proc, err)
+		}
+	}
+	return u, nil
+}
+
+// sent is what `wellhead simulate --json` prints.
+type sent struct {
+	Sent       int64   `json:"sent"`
+	StoredRate float64 `json:"storedReadingsPerSecond"`
+	Seconds    float64 `json:"storedSeconds"`
+	Verify     string  `json:"verify"`
+}
+
+// simulate sends readings and waits until all are stored.
+func (m *member) simulate(ctx context.Context, args ...string) (s sent, err error) {
+	args = append([]string{"simulate", "--server", m.nats, "--stored", "--json"}, args...)
+	err = m.bench.command(ctx, args, &s)
+	return s, err
+}
+
+// verify reads everything back that s was.
+func (m *member) verify(ctx context.Context, s sent) (checked int64, err error) {
+	args := strings.Fields(s.Verify)[1:]
+	for i := range args {
+		if i > 0 && args[i-1] == "--server" {
+			args[i] = m.http
+		}
+	}
+	var r struct {
+		Checked    int64 `json:"checked"`
+		Missing    int64 `json:"missing"`
+		Different  int64 `json:"different"`
+		Unexpected int64 `json:"unexpected"`
+	}
+	if err := m.bench.command(ctx, append(args, "--json"), &r); err != nil {
+		return 0, err
+	}
+	if r.Missing+r.Different+r.Unexpected > 0 || r.Checked == 0 {
+		return 0, fmt.Errorf("%d readings are missing, %d different, %d unexpected: there is no figure", r.Missing, r.Different, r.Unexpected)
+	}
+	return r.Checked, nil
+}
+
+// command runs the program and reads the document that it prints.
+func (b *bench) command(ctx context.Context, args []string, answer any) error {
+	cmd := exec.CommandContext(ctx, b.binary, args...)
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("wellhead %s: %w\n%s%s", strings.Join(args, " "), err, out.Bytes(), complaint.Bytes())
+	}
+	return json.Unmarshal(out.Bytes(), answer)
+}
+
+// version is what the measured program says it is.
+func (b *bench) version(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, b.binary, "version").Output()
+	if err != nil {
+		return "unknown"
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimPrefix(line, "wellhead ")
+}
+
+// loadAverage is that of the last minute.
+func loadAverage() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	one, _, _ := strings.Cut(string(data), " ")
+	return one
+}
+
+var errNoServers = errors.New("no Cassandra: run it as scripts/with-servers go run ./bench cassandra")
