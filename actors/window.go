@@ -180,7 +180,7 @@ func (w *window) set(i int, r *messages.Reading, sequence uint64, flags uint8) {
 // anyQuality tells whether a value of r is marked other than good.
 func anyQuality(r *messages.Reading) bool {
 	for c, q := range r.Quality {
-		if q != 0 && c < len(r.Values) {
+		if q != 0 && c < len(r.Values) && r.Values[c] == r.Values[c] { // an omitted value is good
 			return true
 		}
 	}
@@ -201,7 +201,11 @@ func (w *window) setExtras(i int, r *messages.Reading, flags uint8) {
 	}
 	quality := x.quality[p*n : (p+1)*n]
 	clear(quality)
-	copy(quality, r.Quality[:min(len(r.Quality), len(r.Values))])
+	for c, q := range r.Quality[:min(len(r.Quality), len(r.Values))] {
+		if v := r.Values[c]; v == v { // an omitted value is good
+			quality[c] = q
+		}
+	}
 }
 
 // dropOldest lets go of the oldest reading and returns its time.
