@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -36,6 +37,9 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return wrongUse(err)
 			}
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(garbagePercent)
+			}
 			return serve(c.Context(), c.OutOrStdout(), cfg, log)
 		},
 	}
@@ -43,6 +47,12 @@ func newServeCommand() *cobra.Command {
 	serveFlags(c.Flags())
 	return c
 }
+
+// garbagePercent is how much garbage a member gathers before it is collected, in percent of what lives.
+// Windows are most of what lives and hold no pointers: collecting often costs little. With 10 000 devices
+// at full speed 25 instead of Go's 100 took 0-8 % more CPU and a third of the memory less. The
+// environment's GOGC goes first.
+const garbagePercent = 25
 
 // serveFlags adds the flags that are keys of the configuration.
 func serveFlags(f *pflag.FlagSet) {
