@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -199,6 +200,9 @@ func (c *core) list(site, after, contains string, status messages.Status, limit 
 	sort.Slice(out, func(i, j int) bool { return out[i].Device.Device < out[j].Device.Device })
 	if limit > 0 && len(out) > limit {
 		out = out[:limit]
+	}
+	for i := range out {
+		out[i].Values = slices.Clone(out[i].Values) // the line's memory is used again
 	}
 	return out
 }

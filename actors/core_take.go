@@ -242,9 +242,9 @@ func (c *core) deliver() {
 	c.touched = c.touched[:0]
 }
 
-// reset makes an op ready for its next use; the outcome keeps its memory.
+// reset makes an op ready for its next use; the outcome and the row keep their memory.
 func (o *op) reset() {
-	o.entry, o.in, o.row = nil, nil, messages.DeviceRow{}
+	o.entry, o.in = nil, nil
 	o.state.Store(0)
 }
 

@@ -138,7 +138,8 @@ func (c *core) ran(o *op) {
 		if o.kind != opSnapshot && (o.seq != e.seq || o.changed || o.raised) {
 			e.unsaved = true
 		}
-		e.seq, e.row, e.due, e.deleted = o.seq, o.row, o.due, o.gone
+		e.row, o.row = o.row, e.row // the memory of the row before is used for the next one
+		e.seq, e.due, e.deleted = o.seq, o.due, o.gone
 	}
 	if o.waiting {
 		held := work{in: o.in, control: o.control, settings: o.settings}

@@ -181,7 +181,8 @@ func (o *op) perform(d *Device) {
 		o.ask.run(d)
 		return
 	}
-	o.row, o.due, o.seq, o.gone = d.Row(), d.Due(), d.Sequence(), d.gone()
+	d.ReadRow(&o.row)
+	o.due, o.seq, o.gone = d.Due(), d.Sequence(), d.gone()
 }
 
 // apply has the device apply the op's readings. A test may look at each before.
