@@ -33,7 +33,6 @@ type shardActor struct {
 	work          sync.WaitGroup // goroutines of this instance
 	core          *core
 	exec          *executor
-	feed          Feed
 	draining      atomic.Bool    // no more is pulled
 	full          atomic.Bool    // the reserved sequences are used up
 	toldUpTo      uint64         // stored, as of the last news to producers
@@ -208,9 +207,9 @@ func (s *shardActor) takeOver(b *started) {
 	for _, k := range b.snaps {
 		c.know(k.row, k.sequence, k.due)
 	}
-	s.core, s.exec, s.feed, s.toldUpTo = c, b.exec, b.feed, b.plan.Checkpoint.Stored
+	s.core, s.exec, s.toldUpTo = c, b.exec, b.plan.Checkpoint.Stored
 	s.full.Store(false)
-	s.spawn(s.pull)
+	s.spawn(func() { s.pull(b.feed, c.applied+1) })
 	s.member.started(s, b.plan)
 }
 
@@ -220,12 +219,9 @@ func (s *shardActor) finish() {
 		return
 	}
 	s.end()
-	if s.feed != nil {
-		s.feed.Close()
-	}
 	s.work.Wait()
 	s.member.credit.Reset(s.shard)
-	s.core, s.exec, s.feed, s.end = nil, nil, nil, nil
+	s.core, s.exec, s.end = nil, nil, nil
 	s.announcing, s.announcements = 0, nil
 }
 
@@ -253,10 +249,16 @@ func (s *shardActor) pulled(m pulledMessages) {
 	close(m.done)
 }
 
-// pull brings in messages while there is credit for them: one pull is taken in before the next begins.
-func (s *shardActor) pull() {
-	life, feed := s.life, s.feed
-	next := s.core.applied + 1
+// pull brings in messages from sequence next on while there is credit for them: one pull is taken in
+// before the next begins.
+// It owns the feed and closes it.
+func (s *shardActor) pull(feed Feed, next uint64) {
+	life := s.life
+	defer func() {
+		if feed != nil {
+			feed.Close()
+		}
+	}()
 	for life.Err() == nil && !s.draining.Load() {
 		err := s.member.credit.Acquire(life, s.shard, MinPull, func() {
 			s.tell(func(c *core) { c.shortOfCredit() })
