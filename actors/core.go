@@ -81,7 +81,9 @@ type core struct {
 
 	startStored      uint64 // stored when this life began: what is at or below it is replayed
 	startSnapshotted uint64
-	settled          bool // the replay is over, and settings are those in force
+	guilty           []uint64 // messages that end the process, ascending
+	careful          bool     // set by the shard while messages are applied with care: all is flushed at once
+	settled          bool     // the replay is over, and settings are those in force
 
 	applied         uint64 // highest logical sequence taken in
 	appliedLandmark int64  // arrival (ns) of that message
@@ -160,7 +162,7 @@ func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.
 	c := &core{
 		shard: shard, cfg: cfg, fx: fx, rnd: rnd, now: now,
 		saved: plan.Checkpoint, current: plan.Checkpoint,
-		startStored: plan.Checkpoint.Stored, startSnapshotted: plan.Checkpoint.Snapshotted,
+		startStored: plan.Checkpoint.Stored, startSnapshotted: plan.Checkpoint.Snapshotted, guilty: plan.Starts.Guilty,
 		applied:   plan.Checkpoint.Snapshotted,
 		writeTime: plan.Checkpoint.WriteTimeSnapshotted,
 		producers: plan.Checkpoint.ProducersSnapshotted.clone(),
@@ -188,6 +190,12 @@ func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.
 		fx.note(Notice{
 			Kind: NoticeSnapshotsLost, Shard: shard, Count: 1,
 			Text: fmt.Sprintf("snapshots are missing or older than the checkpoint; states come from the archive, under generation %d", plan.Checkpoint.Generation),
+		})
+	}
+	if s := plan.Starts; s.Until > c.applied {
+		fx.note(Notice{
+			Kind: NoticeCareful, Shard: shard, Count: 1,
+			Text: fmt.Sprintf("%d starts since the checkpoint last moved: messages up to %d are applied with care, to find the one that ends the process", s.Count, s.Until),
 		})
 	}
 	return c

@@ -44,15 +44,17 @@ func (c *core) loaded(j *loadJob, results []loadResult, err error) {
 		if due := d.Due(); w.upTo == 0 && due > 0 && e.row.Status == messages.StatusOffline {
 			d.Tick(due + 1) // it was told already
 		}
+		var raised bool
+		var record []byte
 		if !w.settingsHold && w.settingsAt <= d.Sequence() {
 			// the device comes from beyond that command
-		} else if raised, record := applySettings(d, w.settings); raised {
+		} else if raised, record = applySettings(d, w.settings); raised {
 			c.addRecord(e.id, e, persistence.Record{
 				Sequence: max(d.Sequence(), e.site.seq), WriteTime: c.writeTime, Payload: record,
 			}, noMessage)
 		}
 		e.snapSeq = r.snapshot
-		e.unsaved = r.snapshot == 0
+		e.unsaved = raised || d.Sequence() != r.snapshot // a replay may have brought it beyond its snapshot
 		if failed := e.busy; failed != nil {
 			e.busy = nil
 			c.retryFailed(e, d, failed)

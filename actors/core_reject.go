@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/wellhead/wellhead/messages"
@@ -13,6 +14,16 @@ func (c *core) rejectMessage(name int32, m *messages.Message, id messages.Device
 		Shard: c.shard, Sequence: p.sequence, Index: -1, Subject: m.Subject, Device: cloned(id),
 		Arrival: p.arrival, Reason: err.Error(), Data: m.Data, Type: m.Type,
 	})
+}
+
+// rejectGuilty puts a message into rejects that ended the process each time it was applied.
+func (c *core) rejectGuilty(name int32, m *messages.Message, subject messages.ShardSubject) {
+	reason := fmt.Sprintf("the process ended %d times while it applied this message and no other", guiltyAfter)
+	id := messages.DeviceID{Site: subject.Site, Device: subject.Device}
+	if !c.replaying(c.inFlight.at(name).sequence) {
+		c.fx.note(Notice{Kind: NoticeGuilty, Shard: c.shard, Count: 1, Text: fmt.Sprintf("message %d of %s goes to rejects: %s", m.Sequence, m.Subject, reason)})
+	}
+	c.rejectMessage(name, m, id, errors.New(reason))
 }
 
 // rejectReading puts one reading that its decoder refused into rejects; the payload tells the rest.

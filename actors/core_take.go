@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
@@ -73,6 +74,10 @@ func (c *core) take(m *messages.Message) {
 	}
 	if err != nil {
 		c.rejectMessage(name, m, messages.DeviceID{}, err)
+		return
+	}
+	if _, guilty := slices.BinarySearch(c.guilty, seq); guilty {
+		c.rejectGuilty(name, m, subject)
 		return
 	}
 	switch subject.Kind {

@@ -40,7 +40,7 @@ func (g *gather) due(c *core) bool {
 	if len(g.batch.Devices) == 0 || c.flushing >= c.cfg.FlushParallel {
 		return false
 	}
-	return g.bytes >= c.cfg.FlushBytes || c.now-g.since >= c.cfg.FlushAge || c.creditShort || c.draining
+	return g.bytes >= c.cfg.FlushBytes || c.now-g.since >= c.cfg.FlushAge || c.creditShort || c.careful || c.draining
 }
 
 // flush hands the gather at hand to the archive.
@@ -275,7 +275,9 @@ func (c *core) ranControl(o *op) {
 		c.inFlight.at(w.message).open++
 		e.deleting++
 		c.forgetDirty(e)
-		c.fx.deleteDevice(&deleteJob{entry: e, sequence: w.sequence, writeTime: w.writeTime, message: w.message})
+		c.fx.deleteDevice(&deleteJob{
+			entry: e, sequence: w.sequence, landmark: c.inFlight.at(w.message).landmark, writeTime: w.writeTime, message: w.message,
+		})
 	}
 }
 

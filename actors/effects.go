@@ -59,6 +59,8 @@ const (
 	NoticePanic         NoticeKind = "device_panic"
 	NoticeRetry         NoticeKind = "retry"
 	NoticeWrongShard    NoticeKind = "wrong_shard"
+	NoticeCareful       NoticeKind = "careful_start"
+	NoticeGuilty        NoticeKind = "guilty_message"
 )
 
 // retryable is the part of every job that can be asked for again.
@@ -128,6 +130,7 @@ type deleteJob struct {
 	retryable
 	entry     *entry
 	sequence  uint64
+	landmark  int64 // arrival of the command, ns
 	writeTime int64
 	message   int32
 }

@@ -2,10 +2,12 @@ package actors
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/wellhead/wellhead/messages"
@@ -25,8 +27,13 @@ type executor struct {
 	cells     Cells // checkpoints
 	outside   Outside
 	epoch     messages.Epoch
-	offset    uint64 // logical sequence = offset + stream sequence
-	revision  uint64 // of the checkpoint
+	offset    uint64   // logical sequence = offset + stream sequence
+	revision  uint64   // of the checkpoint
+	guilty    []uint64 // messages that are not applied any more, ascending
+
+	witnessing  sync.Mutex
+	witness     Witness
+	witnessTime int64 // write time of the last, µs
 
 	limits  *Limits
 	inspect func(*Arrived) // a test's look at readings, nil = none
@@ -83,6 +90,34 @@ func (x *executor) load(ctx context.Context, j *loadJob) ([]loadResult, error) {
 		}
 	}
 	return results, nil
+}
+
+// bearWitness has the archive keep the shard's start: before the first message is taken, and before a
+// deletion at that sequence is carried out, whose command arrived at landmark (ns).
+func (x *executor) bearWitness(ctx context.Context, deleted uint64, landmark int64) error {
+	x.witnessing.Lock()
+	defer x.witnessing.Unlock()
+	if deleted > x.witness.Deleted {
+		x.witness.Deleted, x.witness.DeletedMark = deleted, landmark
+	}
+	x.witnessTime++
+	payload, err := json.Marshal(x.witness)
+	if err != nil {
+		return err
+	}
+	return x.archive.Append(ctx, &persistence.Batch{Shard: x.shard, Devices: []persistence.DeviceRows{{
+		Device:  messages.DeviceID{Site: witnessSite},
+		Records: []persistence.Record{{Sequence: uint64(x.epoch), WriteTime: x.witnessTime, Payload: payload}},
+	}}})
+}
+
+// deleteDevice removes a device's past from the archive. A stream that has lost the command would give
+// its sequence out again, and the archive would take new readings for deleted ones: so it knows first.
+func (x *executor) deleteDevice(ctx context.Context, j *deleteJob) error {
+	if err := x.bearWitness(ctx, j.sequence, j.landmark); err != nil {
+		return fmt.Errorf("have the archive keep that a device is deleted: %w", err)
+	}
+	return x.archive.Delete(ctx, x.shard, j.entry.id, j.sequence, j.writeTime)
 }
 
 // settingsAsOf finds the site's level as of w.asOf, where a replay of the device begins.
@@ -171,7 +206,8 @@ func (p *replayer) take(m *messages.Message) error {
 	p.next = seq + 1
 	p.writeTime = max(m.Arrival/1000, p.writeTime+1)
 	subject, err := messages.ParseShardSubject(m.Subject)
-	if ours := err == nil && seq <= p.want.upTo && subject.Shard == p.x.shard; !ours {
+	_, guilty := slices.BinarySearch(p.x.guilty, seq)
+	if ours := err == nil && seq <= p.want.upTo && subject.Shard == p.x.shard && !guilty; !ours {
 		return nil
 	}
 	switch id := p.device.ID(); subject.Kind {

@@ -24,6 +24,7 @@ type Parts struct {
 	Log         Log
 	Checkpoints Cells
 	Leases      Cells
+	Starts      Cells // counts of starts, and messages that end the process
 	Outside     Outside
 	Stored      func(site, producer string, news StoredNews) // tells a producer how far it is stored; must not wait
 	Notice      func(Notice)                                 // counts; nil = none
@@ -295,19 +296,10 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 	if found.Stream, err = p.Log.State(ctx, shard); err != nil {
 		return nil, fmt.Errorf("look at the stream: %w", err)
 	}
-	if k := found.Checkpoint; k != nil && k.Landmark != 0 {
-		if msg, err := p.Log.Get(ctx, shard, k.Snapshotted-k.Offset); err == nil {
-			found.Landmark = msg.Arrival
-		}
-	}
-	if k := found.Checkpoint; k != nil && k.StoredMark != 0 {
-		if msg, err := p.Log.Get(ctx, shard, k.Stored-k.Offset); err == nil {
-			found.StoredMark = msg.Arrival
-		}
-	}
 	if found.Witness, err = m.witness(ctx, shard); err != nil {
 		return nil, err
 	}
+	m.lookAtMarks(ctx, shard, &found)
 	m.lookAtSnapshots(ctx, shard, &found)
 	plan := PlanStart(found)
 	k := &plan.Checkpoint
@@ -316,11 +308,16 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 			return nil, fmt.Errorf("raise the fence: %w", err)
 		}
 	}
-	b := &started{plan: plan, marker: found.Marker, sites: map[string]siteRecord{}}
+	caution, err := loadStarts(ctx, p.Starts, shard, k, found.Stream.Last+k.Offset)
+	if err != nil {
+		return nil, err
+	}
+	plan.Starts = caution.starts
+	b := &started{plan: plan, marker: found.Marker, sites: map[string]siteRecord{}, caution: caution}
 	b.exec = &executor{
 		shard: shard, archive: p.Archive, snapshots: p.Snapshots, log: p.Log, cells: p.Checkpoints,
 		outside: p.Outside, epoch: k.Epoch, offset: k.Offset, revision: revision, limits: &m.cfg.Limits, fleet: &m.cfg.Fleet,
-		inspect: m.options.Inspect,
+		inspect: m.options.Inspect, guilty: plan.Starts.Guilty,
 	}
 	if data, err = k.Encode(); err != nil {
 		return nil, fmt.Errorf("encode the checkpoint: %w", err)
@@ -328,8 +325,9 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 	if err := b.exec.saveCheckpoint(ctx, data); err != nil {
 		return nil, fmt.Errorf("save the first checkpoint: %w", err)
 	}
-	if err := m.bearWitness(ctx, shard, k); err != nil {
-		return nil, err
+	b.exec.witness, b.exec.witnessTime = Witness{Epoch: k.Epoch, Reserved: k.Reserved}, m.now()*1000
+	if err := b.exec.bearWitness(ctx, 0, 0); err != nil {
+		return nil, fmt.Errorf("have the archive keep the shard's start: %w", err)
 	}
 	if plan.Rebuild && found.Snapshots {
 		m.beginGeneration(ctx, b)
@@ -341,6 +339,29 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 		return nil, fmt.Errorf("open the feed: %w", err)
 	}
 	return b, nil
+}
+
+// lookAtMarks reads the arrivals of the messages that checkpoint and witness remember, as far as the
+// stream still has them.
+func (m *Member) lookAtMarks(ctx context.Context, shard messages.Shard, f *Found) {
+	k := f.Checkpoint
+	if k == nil {
+		return
+	}
+	arrival := func(seq uint64, mark int64) int64 {
+		if mark == 0 || seq <= k.Offset {
+			return 0
+		}
+		msg, err := m.parts.Log.Get(ctx, shard, seq-k.Offset)
+		if err != nil {
+			return 0
+		}
+		return msg.Arrival
+	}
+	f.Landmark, f.StoredMark = arrival(k.Snapshotted, k.Landmark), arrival(k.Stored, k.StoredMark)
+	if w := f.Witness; w != nil {
+		f.Deleted = arrival(w.Deleted, w.DeletedMark)
+	}
 }
 
 // witnessSite stands in the site's place of the archive's record of a shard's starts. No site can have
@@ -361,22 +382,6 @@ func (m *Member) witness(ctx context.Context, shard messages.Shard) (*Witness, e
 		return nil, fmt.Errorf("read what the archive knows of the shard's starts: %w", err)
 	}
 	return &w, nil
-}
-
-// bearWitness has the archive keep the start, before the first message is taken.
-func (m *Member) bearWitness(ctx context.Context, shard messages.Shard, k *Checkpoint) error {
-	payload, err := json.Marshal(Witness{Epoch: k.Epoch, Reserved: k.Reserved})
-	if err != nil {
-		return err
-	}
-	err = m.parts.Archive.Append(ctx, &persistence.Batch{Shard: shard, Devices: []persistence.DeviceRows{{
-		Device:  messages.DeviceID{Site: witnessSite},
-		Records: []persistence.Record{{Sequence: uint64(k.Epoch), WriteTime: m.now() * 1000, Payload: payload}},
-	}}})
-	if err != nil {
-		return fmt.Errorf("have the archive keep the shard's start: %w", err)
-	}
-	return nil
 }
 
 // beginGeneration has the marker tell of the new generation, so that a start that comes before its

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -34,25 +35,35 @@ type rig struct {
 	archive persistence.Archive
 }
 
-func startRig(t *testing.T, inspect func(*actors.Arrived)) *rig {
+// startStreams starts a server with four shards, whose data is in a folder.
+func startStreams(t *testing.T, dir string) (*stream.Server, *stream.Streams) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	server, err := stream.StartServer(t.Context(), stream.ServerOptions{DataDir: t.TempDir(), Shards: 4, Logger: log})
+	server, err := stream.StartServer(t.Context(), stream.ServerOptions{DataDir: filepath.Join(dir, "stream"), Shards: 4, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(server.Shutdown)
 	streams, err := stream.Open(t.Context(), stream.Options{Server: server, Shards: 4, Logger: log})
 	if err != nil {
+		server.Shutdown()
 		t.Fatal(err)
 	}
+	return server, streams
+}
+
+// startRig starts a rig whose data is in a folder; inspect as in actors.Options.
+func startRig(t *testing.T, dir string, inspect func(*actors.Arrived)) *rig {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	server, streams := startStreams(t, dir)
+	t.Cleanup(server.Shutdown)
 	t.Cleanup(streams.Close)
-	archive, err := pebble.OpenArchive(t.TempDir(), pebble.Options{Shards: 4, Log: log})
+	archive, err := pebble.OpenArchive(filepath.Join(dir, "archive"), pebble.Options{Shards: 4, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { archive.Close() })
-	snapshots, err := pebble.OpenSnapshots(t.TempDir(), pebble.Options{Log: log})
+	snapshots, err := pebble.OpenSnapshots(filepath.Join(dir, "snapshots"), pebble.Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +81,7 @@ func startRig(t *testing.T, inspect func(*actors.Arrived)) *rig {
 		Config: actors.Config{Shards: 4, FlushAge: 50, CheckpointEvery: 100},
 		Parts: actors.Parts{
 			Archive: archive, Snapshots: snapshots, Log: feedLog{streams.Log()},
-			Checkpoints: cells(stream.BucketCheckpoints), Leases: cells(stream.BucketLeases), Outside: outside,
+			Checkpoints: cells(stream.BucketCheckpoints), Leases: cells(stream.BucketLeases), Starts: cells(stream.BucketStarts), Outside: outside,
 			Stored: func(string, string, actors.StoredNews) {},
 		},
 	})
@@ -90,7 +101,7 @@ func startRig(t *testing.T, inspect func(*actors.Arrived)) *rig {
 // TestDevicePanics makes one device panic on one reading. The others never notice, exactly that
 // reading is in rejects, and the device has all its others.
 func TestDevicePanics(t *testing.T) {
-	r := startRig(t, func(a *actors.Arrived) {
+	r := startRig(t, t.TempDir(), func(a *actors.Arrived) {
 		if strings.HasPrefix(a.Reading.Note, "boom") {
 			panic("boom")
 		}

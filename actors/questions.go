@@ -6,20 +6,25 @@ import (
 	"math"
 	"slices"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 )
 
 // withCore runs do with a shard's core, in the shard's goroutine, and waits until it called done.
 func (m *Member) withCore(ctx context.Context, shard messages.Shard, do func(c *core, done func(error))) error {
+	var pid *actor.PID
 	m.mu.Lock()
-	h := m.shards[shard]
+	if h := m.shards[shard]; h != nil {
+		pid = h.pid
+	}
 	m.mu.Unlock()
-	if h == nil || h.pid == nil {
+	if pid == nil {
 		return ErrStarting
 	}
 	answer := make(chan error, 1)
-	m.system.Root.Send(h.pid, ask2{
+	m.system.Root.Send(pid, ask2{
 		with:   func(c *core) { do(c, func(err error) { answer <- err }) },
 		refuse: func(err error) { answer <- err },
 	})
@@ -42,16 +47,20 @@ func (m *Member) Ask(ctx context.Context, id messages.DeviceID, read func(*Devic
 // State returns what a device says of itself.
 func (m *Member) State(ctx context.Context, id messages.DeviceID) (messages.State, error) {
 	var s messages.State
-	err := m.Ask(ctx, id, func(d *Device) { s = d.State() })
+	if err := m.Ask(ctx, id, func(d *Device) { s = d.State() }); err != nil {
+		return messages.State{}, err // the device may still be writing to s
+	}
 	s.Shard = messages.ShardOf(id, m.cfg.Shards)
-	return s, err
+	return s, nil
 }
 
 // Window returns a device's readings between two event times, both included; from > to: newest first.
 func (m *Member) Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
 	var out []messages.Sample
-	err := m.Ask(ctx, id, func(d *Device) { out = d.Window(from, to, limit) })
-	return out, err
+	if err := m.Ask(ctx, id, func(d *Device) { out = d.Window(from, to, limit) }); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // Devices lists a site's devices after a name, sorted by name: at most limit, and whether there are more.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -33,12 +34,13 @@ type shardActor struct {
 	work          sync.WaitGroup // goroutines of this instance
 	core          *core
 	exec          *executor
-	draining      atomic.Bool    // no more is pulled
-	full          atomic.Bool    // the reserved sequences are used up
-	toldUpTo      uint64         // stored, as of the last news to producers
-	announcing    int            // announcements under way
-	announcements []*announceJob // waiting for one of them to end; bounded by the messages in flight
-	idle          atomic.Int64   // Unix ms since when the feed has waited for a message, 0 = it does not
+	taken         *pulledMessages // whose done is to be closed, nil = none
+	draining      atomic.Bool     // no more is pulled
+	full          atomic.Bool     // the reserved sequences are used up
+	toldUpTo      uint64          // stored, as of the last news to producers
+	announcing    int             // announcements under way
+	announcements []*announceJob  // waiting for one of them to end; bounded by the messages in flight
+	idle          atomic.Int64    // Unix ms since when the feed has waited for a message, 0 = it does not
 }
 
 // started is the result of begin.
@@ -50,6 +52,7 @@ type started struct {
 	snaps   []knownSnapshot
 	devices []messages.DeviceID
 	sites   map[string]siteRecord
+	caution *caution
 }
 
 type knownSnapshot struct {
@@ -67,10 +70,19 @@ type failedToStart struct{ err error }
 // beginAgain asks a shard without a core to try once more.
 type beginAgain struct{}
 
-// pulledMessages brings messages; done is closed when they are taken in.
+// pulledMessages brings messages; done is closed when they are taken in and at most leave messages of
+// the shard are under way. oldest is then the oldest of those, 0 = none. failing is told when a store
+// fails meanwhile.
 type pulledMessages struct {
-	msgs []messages.Message
-	done chan struct{}
+	msgs    []messages.Message
+	leave   int
+	done    chan struct{}
+	failing chan struct{}
+	oldest  uint64
+}
+
+func newPulled(msgs []messages.Message, leave int) *pulledMessages {
+	return &pulledMessages{msgs: msgs, leave: leave, done: make(chan struct{}), failing: make(chan struct{}, 1)}
 }
 
 func newShardActor(m *Member, shard messages.Shard) *shardActor {
@@ -99,7 +111,7 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.takeOver(m)
 	case failedToStart:
 		s.tryLater(m.err)
-	case pulledMessages:
+	case *pulledMessages:
 		s.pulled(m)
 	case then:
 		if s.core != nil {
@@ -209,7 +221,8 @@ func (s *shardActor) takeOver(b *started) {
 	}
 	s.core, s.exec, s.toldUpTo = c, b.exec, b.plan.Checkpoint.Stored
 	s.full.Store(false)
-	s.spawn(func() { s.pull(b.feed, c.applied+1) })
+	next := c.applied + 1
+	s.spawn(func() { s.pull(b.feed, b.caution, next) })
 	s.member.started(s, b.plan)
 }
 
@@ -221,13 +234,18 @@ func (s *shardActor) finish() {
 	s.end()
 	s.work.Wait()
 	s.member.credit.Reset(s.shard)
-	s.core, s.exec, s.end = nil, nil, nil
+	s.core, s.exec, s.end, s.taken = nil, nil, nil, nil
 	s.announcing, s.announcements = 0, nil
 }
 
-// check ends a core that has lost its shard, and starts over after a while.
+// check is called after each step of the core: it lets the feed go on, and ends a core that has lost
+// its shard, to start over after a while.
 func (s *shardActor) check() {
-	if s.core == nil || s.core.lost == nil {
+	if s.core == nil {
+		return
+	}
+	s.goOn()
+	if s.core.lost == nil {
 		return
 	}
 	err := s.core.lost
@@ -239,24 +257,50 @@ func (s *shardActor) check() {
 	s.tryLater(fmt.Errorf("the shard was lost: %w", err))
 }
 
-func (s *shardActor) pulled(m pulledMessages) {
-	if s.core != nil {
-		s.core.creditShort = false
-		s.core.pulled(s.member.now(), m.msgs)
-		s.full.Store(!s.core.mayPull())
-		s.check()
+func (s *shardActor) pulled(m *pulledMessages) {
+	if s.core == nil {
+		close(m.done)
+		return
 	}
+	s.taken = m
+	s.core.creditShort, s.core.careful = false, m.leave < math.MaxInt
+	s.core.pulled(s.member.now(), m.msgs)
+	s.full.Store(!s.core.mayPull())
+	s.check()
+}
+
+// goOn lets the goroutine that pulls go on when few enough messages are under way.
+func (s *shardActor) goOn() {
+	m := s.taken
+	if m == nil {
+		return
+	}
+	if s.core.inFlight.count > m.leave {
+		if len(s.core.retries) > 0 {
+			select {
+			case m.failing <- struct{}{}:
+			default:
+			}
+		}
+		return
+	}
+	if p := s.core.inFlight.oldest(); p != nil {
+		m.oldest = p.sequence
+	}
+	s.taken = nil
 	close(m.done)
 }
 
 // pull brings in messages from sequence next on while there is credit for them: one pull is taken in
-// before the next begins.
-// It owns the feed and closes it.
-func (s *shardActor) pull(feed Feed, next uint64) {
+// before the next begins. It owns the feed and closes it.
+func (s *shardActor) pull(feed Feed, caution *caution, next uint64) {
 	life := s.life
 	defer func() {
 		if feed != nil {
 			feed.Close()
+		}
+		if s.draining.Load() {
+			s.innocent(caution)
 		}
 	}()
 	for life.Err() == nil && !s.draining.Load() {
@@ -283,11 +327,7 @@ func (s *shardActor) pull(feed Feed, next uint64) {
 			}
 			continue
 		}
-		done := make(chan struct{})
-		s.member.system.Root.Send(s.self, pulledMessages{msgs, done})
-		select {
-		case <-done:
-		case <-life.Done():
+		if !s.handOn(life, caution, msgs) {
 			return
 		}
 		if s.full.Load() {
@@ -296,6 +336,87 @@ func (s *shardActor) pull(feed Feed, next uint64) {
 		}
 		if len(msgs) > 0 {
 			next = msgs[len(msgs)-1].Sequence + s.exec.offset + 1
+		}
+	}
+}
+
+// handOn has the core take messages: with care those that need it, the others at once. It tells
+// whether the shard goes on.
+func (s *shardActor) handOn(life context.Context, caution *caution, msgs []messages.Message) bool {
+	for len(msgs) > 0 && caution.needed(msgs[0].Sequence+s.exec.offset) {
+		if !s.handOnCarefully(life, caution, &msgs[0]) {
+			return false
+		}
+		msgs = msgs[1:]
+	}
+	if caution.over() {
+		if err := caution.end(life); err != nil && life.Err() == nil {
+			s.log.Warn("the next start will be careful without need", "error", err)
+		}
+	}
+	if len(msgs) == 0 {
+		return true
+	}
+	return s.await(life, newPulled(msgs, math.MaxInt), nil)
+}
+
+// handOnCarefully has the core take one message, after it was noted.
+func (s *shardActor) handOnCarefully(life context.Context, caution *caution, m *messages.Message) bool {
+	seq := m.Sequence + s.exec.offset
+	for {
+		err := caution.note(life, seq)
+		if err == nil {
+			break
+		}
+		s.log.Warn("cannot note the message that is to be applied with care, trying again", "error", err)
+		select {
+		case <-life.Done():
+			return false
+		case <-time.After(time.Second):
+		}
+	}
+	caution.bytes += messageCost(m)
+	p := newPulled([]messages.Message{*m}, caution.leave(seq))
+	if !s.await(life, p, func() { s.innocent(caution) }) {
+		return false
+	}
+	caution.underWay = p.oldest
+	return true
+}
+
+// innocent keeps that nothing under way ends the process.
+func (s *shardActor) innocent(caution *caution) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := caution.clear(ctx); err != nil {
+		s.log.Warn("a message that only waits for a store stays noted as one that may end the process", "error", err)
+	}
+}
+
+// await hands messages to the core and waits until it goes on; it tells whether the shard does.
+// waits, if not nil, is called when they wait for a store that fails, or for long.
+func (s *shardActor) await(life context.Context, p *pulledMessages, waits func()) bool {
+	s.member.system.Root.Send(s.self, p)
+	if waits == nil {
+		select {
+		case <-p.done:
+			return true
+		case <-life.Done():
+			return false
+		}
+	}
+	timer := time.NewTimer(innocentAfter * time.Millisecond)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.done:
+			return true
+		case <-p.failing:
+			waits()
+		case <-timer.C:
+			waits()
+		case <-life.Done():
+			return false
 		}
 	}
 }

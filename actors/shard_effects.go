@@ -106,7 +106,7 @@ func (s *shardActor) recompute(j *recomputeJob) {
 
 func (s *shardActor) deleteDevice(j *deleteJob) {
 	s.carryOut(func(ctx context.Context, x *executor) then {
-		err := x.archive.Delete(ctx, x.shard, j.entry.id, j.sequence, j.writeTime)
+		err := x.deleteDevice(ctx, j)
 		return func(c *core) { c.deleted(j, err) }
 	})
 }

@@ -16,6 +16,7 @@ type simHost struct {
 	w       *world
 	x       *executor
 	core    *core
+	caution *caution
 	devices map[*entry]*Device
 	gone    bool // the core has crashed: answers go nowhere
 }
@@ -49,11 +50,26 @@ func (h *simHost) carry(job func(really bool) (answer func(err error))) {
 	})
 }
 
-// boom makes the device fail on readings with that note.
+// boom makes the device fail on readings with that note, and kill ends the process.
 func boom(a *Arrived) {
-	if strings.HasPrefix(a.Reading.Note, "boom") {
+	switch {
+	case strings.HasPrefix(a.Reading.Note, "boom"):
 		panic("boom")
+	case a.Reading.Note == "kill":
+		panic(killed{})
 	}
+}
+
+// poisoned tells whether the batch ends the process that hands it to the archive.
+func poisoned(b *persistence.Batch) bool {
+	for _, d := range b.Devices {
+		for _, r := range d.Rows {
+			if r.Note == "poison" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (h *simHost) run(o *op) (done bool) {
@@ -81,6 +97,12 @@ func (h *simHost) stop(e *entry)               { delete(h.devices, e) }
 func (h *simHost) append(g *gather) {
 	h.carry(func(really bool) func(error) {
 		var err error
+		if poisoned(&g.batch) {
+			if !h.gone {
+				panic(killed{})
+			}
+			really = false
+		}
 		if really {
 			err = h.x.archive.Append(context.Background(), &g.batch)
 		}
@@ -153,7 +175,7 @@ func (h *simHost) recompute(j *recomputeJob) {
 func (h *simHost) deleteDevice(j *deleteJob) {
 	h.carry(func(really bool) func(error) {
 		if really {
-			_ = h.x.archive.Delete(context.Background(), 0, j.entry.id, j.sequence, j.writeTime)
+			_ = h.x.deleteDevice(context.Background(), j)
 		}
 		return func(fault error) { h.core.deleted(j, fault) }
 	})
@@ -215,8 +237,12 @@ func (h *simHost) saveCheckpoint(j *saveJob) {
 }
 
 func (h *simHost) purge(upTo uint64) {
-	created := h.core.saved.Created
-	h.w.at(h.w.delay(), h, func() { _ = simLog{h.w}.Purge(context.Background(), 0, upTo, created) })
+	created, server := h.core.saved.Created, h.w.server
+	h.w.at(h.w.delay(), h, func() {
+		if server == h.w.server { // no request outlives the server that it was sent to
+			_ = simLog{h.w}.Purge(context.Background(), 0, upTo, created)
+		}
+	})
 }
 
 func (h *simHost) release(int)              {}

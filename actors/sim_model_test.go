@@ -36,6 +36,9 @@ func (w *world) publish() {
 	case n < 91:
 		r := w.unsure(device)
 		r.Note = "boom"
+		if w.seed%5 == 0 && w.rnd.IntN(4) == 0 {
+			r.Note = []string{"kill", "poison"}[w.rnd.IntN(2)]
+		}
 		data = messages.AppendReadingJSON(nil, r)
 	case n < 95:
 		subject, data = messages.ShardControlSubject(0, id), w.control(device)
@@ -201,6 +204,10 @@ func (m *model) takeBatch(msg *messages.Message, subject messages.ShardSubject) 
 		m.rejects[fmt.Sprintf("%d--1", msg.Sequence)] = true
 		return
 	}
+	if endsProcess(&b) {
+		m.rejects[fmt.Sprintf("%d--1", msg.Sequence)] = true
+		return
+	}
 	if b.Producer != "" {
 		key := fmt.Sprintf("%s %d", b.Producer, b.Sequence)
 		if m.seen[key] {
@@ -246,6 +253,18 @@ func (m *model) takeBatch(msg *messages.Message, subject messages.ShardSubject) 
 			}
 		}
 	}
+}
+
+// endsProcess tells whether the message goes to rejects because it ends the process.
+func endsProcess(b *messages.Batch) bool {
+	for _, block := range b.Blocks {
+		for _, r := range block.Readings {
+			if r.Note == "kill" || r.Note == "poison" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // rollup computes a bucket from all its rows.

@@ -16,8 +16,10 @@ const reserveAhead = 1 << 36
 // Witness is what the archive keeps of a shard's newest start. The checkpoint lives beside the stream
 // and may be lost or put back with it; then the witness tells.
 type Witness struct {
-	Epoch    messages.Epoch `json:"epoch"`
-	Reserved uint64         `json:"reserved"`
+	Epoch       messages.Epoch `json:"epoch"`
+	Reserved    uint64         `json:"reserved"`
+	Deleted     uint64         `json:"deleted,omitempty"`     // highest sequence of a deletion since
+	DeletedMark int64          `json:"deletedMark,omitempty"` // arrival (ns) of that command
 }
 
 // Found is what a shard finds when it starts.
@@ -31,6 +33,7 @@ type Found struct {
 	Fence      messages.Epoch     // 0 when the snapshot store is not there
 	Marker     persistence.Marker // zero when there is none
 	Witness    *Witness           // nil = the archive has none
+	Deleted    int64              // arrival (ns) of the stream's message at the witness's Deleted, 0 = no such message
 	Snapshots  bool               // the snapshot store answers
 }
 
@@ -41,6 +44,7 @@ type Plan struct {
 	WentBack   string     // not empty: the stream went back, and how that was seen
 	Hole       uint64     // messages that were purged without a checkpoint that says so
 	Rebuild    bool       // all older snapshots are void: states come from the archive
+	Starts     starts     // whether lives before ended early, and messages that are not applied any more
 }
 
 // PlanStart decides how a shard starts. It is pure. The laws it keeps: docs/architecture.md, "Start of a shard".
@@ -121,6 +125,10 @@ func wentBack(f Found) string {
 			f.Stream.Created.UTC().Format("2006-01-02T15:04:05.000Z"), c.Created.UTC().Format("2006-01-02T15:04:05.000Z"))
 	case f.Stream.Last+c.Offset < c.Stored:
 		return fmt.Sprintf("the stream ends at %d and %d was stored from it", f.Stream.Last, c.Stored-c.Offset)
+	case f.Witness != nil && f.Stream.Last+c.Offset < f.Witness.Deleted:
+		return fmt.Sprintf("the stream ends at %d and the archive knows of a deletion at %d", f.Stream.Last, f.Witness.Deleted-c.Offset)
+	case f.Witness != nil && f.Deleted != 0 && f.Deleted != f.Witness.DeletedMark:
+		return fmt.Sprintf("message %d of the stream is not the deletion that the archive knows of", f.Witness.Deleted-c.Offset)
 	case c.Landmark != 0 && f.Landmark != 0 && f.Landmark != c.Landmark:
 		return fmt.Sprintf("message %d of the stream is not the one that was stored under that number", c.Snapshotted-c.Offset)
 	case c.StoredMark != 0 && f.StoredMark != 0 && f.StoredMark != c.StoredMark:

@@ -184,11 +184,15 @@ func (n *node) closed(what string, err error) {
 
 func (n *node) openMember(context.Context) error {
 	cfg := n.cfg
-	checkpoints, err := n.streams.Cells("checkpoints")
+	checkpoints, err := n.streams.Cells(stream.BucketCheckpoints)
 	if err != nil {
 		return err
 	}
-	leases, err := n.streams.Cells("leases")
+	leases, err := n.streams.Cells(stream.BucketLeases)
+	if err != nil {
+		return err
+	}
+	starts, err := n.streams.Cells(stream.BucketStarts)
 	if err != nil {
 		return err
 	}
@@ -209,7 +213,7 @@ func (n *node) openMember(context.Context) error {
 		},
 		Parts: actors.Parts{
 			Archive: n.archive, Snapshots: n.snapshots, Log: feedLog{n.streams.Log()},
-			Checkpoints: checkpoints, Leases: leases, Outside: outside,
+			Checkpoints: checkpoints, Leases: leases, Starts: starts, Outside: outside,
 			Stored: func(site, producer string, s actors.StoredNews) {
 				outside.Stored(site, producer, s.Shard, s.Run, s.Through, s.Gaps)
 			},

@@ -1,0 +1,109 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// mishap is something rare that happens to a store.
+func (w *world) mishap() {
+	if !w.faulty {
+		return
+	}
+	switch w.rnd.IntN(12) {
+	case 0: // the snapshot store is wiped
+		*w.snaps = *newSimSnapshots()
+	case 1: // the snapshot store goes back to an older state, later
+		old := w.snaps.copy()
+		w.at(int64(w.rnd.IntN(5000)), nil, func() { *w.snaps = *old })
+	case 2: // a single snapshot is lost
+		w.rebuilt = true
+		for _, kept := range w.snaps.kept {
+			delete(kept, messages.DeviceID{Site: "site", Device: w.names[w.rnd.IntN(len(w.names))]})
+		}
+	case 3:
+		if w.rnd.IntN(2) == 0 {
+			w.copied = &beside{w.stream.copy(), w.cells.copy(), w.leases.copy()}
+		} else if w.seed%4 == 0 { // only in some seeds: it makes the check weaker
+			w.streamGoesBack()
+		}
+	}
+}
+
+// streamGoesBack puts the stream back to an older copy, or has it made anew, while the member is down.
+func (w *world) streamGoesBack() {
+	w.crash()
+	w.wentBack = true
+	w.server++
+	w.certain = map[string]bool{}
+	defer w.mustTell()
+	switch w.rnd.IntN(4) {
+	case 0: // with everything that is kept beside it, to an older copy of all
+		if c := w.copied; c != nil {
+			w.stream, w.cells, w.leases = c.stream.copy(), c.cells.copy(), c.leases.copy()
+			w.lostBeside()
+			return
+		}
+	case 1: // with everything that is kept beside it, made anew
+		w.stream, w.cells, w.leases = newSimStream(time.UnixMilli(w.now)), newSimCells(), newSimCells()
+		w.lostBeside()
+		return
+	}
+	if w.rnd.IntN(2) == 0 {
+		w.stream = newSimStream(time.UnixMilli(w.now))
+		return
+	}
+	cut := min(len(w.stream.msgs), 1+w.rnd.IntN(10))
+	w.stream.msgs = w.stream.msgs[:len(w.stream.msgs)-cut]
+	w.stream.next -= uint64(cut)
+}
+
+// lostBeside hands the member the cells that went with the stream, and notes whether archive or
+// snapshots must tell.
+func (w *world) lostBeside() {
+	w.member.parts.Checkpoints, w.member.parts.Leases = w.cells, w.leases
+	witness, err := w.member.witness(context.Background(), 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if witness == nil {
+		return
+	}
+	data, _, err := w.cells.Load(context.Background(), shardKey(0))
+	if err != nil {
+		w.told = true
+		return
+	}
+	k, err := DecodeCheckpoint(data)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.told = w.told || k.Epoch < witness.Epoch
+}
+
+// beside is a copy of the stream and of what is kept beside it.
+type beside struct {
+	stream        *simStream
+	cells, leases *simCells
+}
+
+// mustTell notes whether the stream now lacks something that was stored from it, and has more
+// published before anybody looks: it must be told all the same.
+func (w *world) mustTell() {
+	data, _, err := w.cells.Load(context.Background(), shardKey(0))
+	if err != nil {
+		return
+	}
+	k, err := DecodeCheckpoint(data)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !w.stream.created.Equal(k.Created) || w.stream.next-1+k.Offset < k.Stored {
+		w.told = true
+	}
+	for range w.rnd.IntN(30) {
+		w.publish()
+	}
+}
