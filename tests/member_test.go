@@ -176,7 +176,14 @@ func (m *member) request(method, path, body string, v any) error {
 // run runs a subcommand to its end and returns standard output and the exit code.
 func run(t *testing.T, args ...string) (stdout string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	stdout, _, code = runWithin(t, 10*time.Minute, args...)
+	return stdout, code
+}
+
+// runWithin runs a subcommand that should end within the limit: else it is killed and the code is -1.
+func runWithin(t *testing.T, limit time.Duration, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	var out, errs bytes.Buffer
@@ -190,7 +197,7 @@ func run(t *testing.T, args ...string) (stdout string, code int) {
 		t.Fatalf("%s: %v", strings.Join(args, " "), err)
 	}
 	t.Logf("wellhead %s: exit %d\n%s%s", strings.Join(args, " "), code, out.String(), tail(errs.String(), 2000))
-	return out.String(), code
+	return out.String(), errs.String(), code
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }

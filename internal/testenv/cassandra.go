@@ -219,10 +219,6 @@ func (v *cassandraValues) javaFlags(dir string) []string {
 
 // askCQL sends an OPTIONS request of the native protocol (version 4) and wants SUPPORTED.
 func askCQL(ctx context.Context, addr string) error {
-	const (
-		requestV4, responseV4 = 0x04, 0x84
-		opOptions, opOK       = 0x05, 0x06
-	)
 	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return err
@@ -231,15 +227,8 @@ func askCQL(ctx context.Context, addr string) error {
 	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := conn.Write([]byte{requestV4, 0, 0, 0, opOptions, 0, 0, 0, 0}); err != nil {
-		return err
-	}
-	var head [9]byte
-	if _, err := io.ReadFull(conn, head[:]); err != nil {
-		return fmt.Errorf("no answer to OPTIONS: %w", err)
-	}
-	if head[0] != responseV4 || head[4] != opOK {
-		return fmt.Errorf("strange answer to OPTIONS: % x", head)
+	if err := exchange(conn, opOptions, nil, opSupported); err != nil {
+		return fmt.Errorf("ask for the options: %w", err)
 	}
 	return nil
 }

@@ -154,6 +154,9 @@ func TestCassandraStopsPausesAndRestarts(t *testing.T) {
 		t.Skip("starts Cassandra twice: 25 s")
 	}
 	s := OwnCassandra(t, CassandraOptions{HeapMB: 512})
+	if err := s.Execute(t.Context(), "INSERT INTO nosuch.readings (a) VALUES (1)"); err == nil || !strings.Contains(err.Error(), "nosuch") {
+		t.Errorf("insert into a keyspace that is not there: got %v, want Cassandra's error", err)
+	}
 	if err := s.Pause(); err != nil {
 		t.Fatal(err)
 	}
