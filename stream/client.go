@@ -57,10 +57,16 @@ func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 		return nil, err
 	}
 	if c.nc, err = dial(ctx, o.URL, append(options, proof...)); err != nil {
+		if errors.Is(err, nats.ErrAuthorization) {
+			err = fmt.Errorf("%w: %w", ErrDenied, err)
+		}
 		return nil, fmt.Errorf("connect to %s: %w", o.URL, err)
 	}
 	return c, nil
 }
+
+// ErrDenied means that the server wants a credential, or another one.
+var ErrDenied = errors.New("the server does not take this credential")
 
 // dial gives up when ctx ends; the library's own bound is connectTimeout.
 func dial(ctx context.Context, url string, options []nats.Option) (*nats.Conn, error) {

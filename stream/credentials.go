@@ -111,6 +111,7 @@ type Credentials struct {
 	logger *slog.Logger
 
 	mu       sync.RWMutex
+	required bool
 	loaded   bool
 	hashes   map[string]string            // by site
 	verified map[string][sha256.Size]byte // by site: sum of the password that its hash was checked with
@@ -129,11 +130,19 @@ func NewCredentials(logger *slog.Logger) *Credentials {
 	}
 }
 
-// Open tells whether there is no credential at all: then whoever can connect may do everything.
+// Open tells whether there is no credential at all and none is required: then whoever can connect may
+// do everything.
 func (c *Credentials) Open() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.loaded && len(c.hashes) == 0
+	return c.loaded && !c.required && len(c.hashes) == 0
+}
+
+// Require has everybody show a credential, also while there is none. Call it before a server starts.
+func (c *Credentials) Require() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.required = true
 }
 
 // Check tells whether the password lets the site write.

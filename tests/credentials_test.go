@@ -53,7 +53,7 @@ func TestCredentials(t *testing.T) {
 	}
 	m.wantClosed(anonymous, "nobody, after the first credential")
 	m.mayNotConnect()
-	wantRefused(t, "without a credential", "uthorization")(simulate("s1"))
+	wantRefused(t, "without a credential", `does not take this credential.*--creds`)(simulate("s1"))
 
 	if _, code := simulate("s1", "--creds", first, "--stored"); code != 0 {
 		t.Errorf("s1 with its credential: exit %d", code)
@@ -69,7 +69,10 @@ func TestCredentials(t *testing.T) {
 	site("remove", "s1")
 	m.wantClosed(own, "s1, after its removal")
 	m.mayNotConnect(nats.UserInfo("s1", password(t, first)))
-	wantRefused(t, "s1 after its removal", "uthorization")(simulate("s1", "--creds", first))
+	wantRefused(t, "s1 after its removal", "does not take this credential")(simulate("s1", "--creds", first))
+
+	_, stderr, code := runWithin(t, 20*time.Second, "site", "remove", "s2", "--server", m.http, "--data", dir)
+	wantRefused(t, "the last credential's removal", "last credential")(stderr, code)
 
 	m.kill()
 	m.start()
@@ -211,4 +214,15 @@ func TestServeStaysOnLoopback(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCredentialsRequired: a member that is told to want credentials wants them while there is none.
+func TestCredentialsRequired(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "member.yaml")
+	if err := os.WriteFile(config, []byte("credentials: true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := startMember(t, filepath.Join(dir, "data"), "--config", config)
+	m.mayNotConnect()
 }

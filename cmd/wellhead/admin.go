@@ -47,6 +47,7 @@ func adminToken(dir string) (string, error) {
 type credentialRequest struct {
 	Site    string `json:"site"`
 	Replace bool   `json:"replace,omitempty"`
+	Open    bool   `json:"open,omitempty"` // the last credential may be taken away
 }
 
 // credentialAnswer brings a new credential's password, which is kept nowhere else.
@@ -58,6 +59,7 @@ type credentialAnswer struct {
 // admin answers at adminPath: GET lists the sites with a credential, POST makes one, DELETE takes it away.
 type admin struct {
 	token    string
+	closed   bool // the stream wants a credential even when there is none
 	registry persistence.Registry
 	rejects  func(ctx context.Context, site string, after uint64, limit int) ([]stream.KeptReject, error)
 	next     http.Handler // answers everything else
@@ -115,9 +117,28 @@ func (a *admin) do(r *http.Request) (any, error) {
 		password, err := stream.AddCredential(ctx, a.registry, q.Site, "cli", time.Now(), q.Replace)
 		return credentialAnswer{Site: q.Site, Password: password}, err
 	case http.MethodDelete:
+		if err := a.mayRemove(ctx, &q); err != nil {
+			return nil, err
+		}
 		return credentialAnswer{Site: q.Site}, stream.RemoveCredential(ctx, a.registry, q.Site)
 	}
 	return nil, fmt.Errorf("%w: method %s is not known here", messages.ErrInvalid, r.Method)
+}
+
+// mayRemove refuses to take the last credential away without being told that this opens the stream.
+func (a *admin) mayRemove(ctx context.Context, q *credentialRequest) error {
+	if a.closed || q.Open {
+		return nil
+	}
+	entries, err := a.registry.List(ctx, stream.KindCredentials)
+	if err != nil {
+		return err
+	}
+	if len(entries) == 1 && entries[0].Key == q.Site {
+		return fmt.Errorf("%w: this is the last credential, and without one anybody on this machine may send for any site: "+
+			"use --open if that is what you want, or run the member with credentials: true", messages.ErrInvalid)
+	}
+	return nil
 }
 
 func (a *admin) listRejects(ctx context.Context, q url.Values) (any, error) {

@@ -78,6 +78,9 @@ func (n *node) closing(do func()) { n.closers = append(n.closers, do) }
 func (n *node) openStream(ctx context.Context) error {
 	cfg := n.cfg
 	credentials := stream.NewCredentials(n.log)
+	if cfg.Credentials {
+		credentials.Require()
+	}
 	if cfg.Stream.Server == "embedded" {
 		server, err := stream.StartServer(ctx, stream.ServerOptions{
 			DataDir: filepath.Join(cfg.Data, "stream"), Client: cfg.NATS, MQTT: cfg.MQTT, WebSocket: cfg.WebSocket,
@@ -286,7 +289,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the administrator's token: %w", err)
 	}
-	n.http = api.NewServer(&admin{token: token, registry: n.streams.Registry(), rejects: n.streams.Rejects, next: handler}, n.log)
+	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, registry: n.streams.Registry(), rejects: n.streams.Rejects, next: handler}, n.log)
 	n.http.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.serving.Go(func() {
 		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -80,6 +80,9 @@ func (f *sendFlags) dial(ctx context.Context, producer string) (*sender, error) 
 	if errors.As(err, &noFile) || errors.Is(err, messages.ErrInvalid) {
 		return nil, wrongUse(err)
 	}
+	if errors.Is(err, stream.ErrDenied) {
+		return nil, unreachable(fmt.Errorf("%w: give the site's with --creds FILE; `wellhead site add` makes one", err))
+	}
 	if err != nil {
 		return nil, unreachable(fmt.Errorf("%w: is `wellhead serve` running there?", err))
 	}

@@ -66,19 +66,26 @@ func siteAdd(server, dir *string) *cobra.Command {
 }
 
 func siteRemove(server, dir *string) *cobra.Command {
-	return &cobra.Command{
+	var open bool
+	c := &cobra.Command{
 		Use:   "remove SITE",
 		Short: "Take a site's credential away; its readings stay",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var answer credentialAnswer
-			if err := askAdmin(c.Context(), *server, *dir, http.MethodDelete, adminPath, &credentialRequest{Site: args[0]}, &answer); err != nil {
+			if err := askAdmin(c.Context(), *server, *dir, http.MethodDelete, adminPath, &credentialRequest{Site: args[0], Open: open}, &answer); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "site %s may not send any more\n", args[0])
+			if open {
+				fmt.Fprintf(c.OutOrStdout(), "site %s has no credential any more\n", args[0])
+			} else {
+				fmt.Fprintf(c.OutOrStdout(), "site %s may not send any more\n", args[0])
+			}
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&open, "open", false, "take the last one away too: then anybody on this machine may send for any site")
+	return c
 }
 
 func siteList(server, dir *string) *cobra.Command {
