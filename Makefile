@@ -13,7 +13,7 @@ SEEDS   ?= 2000
 KILLS   ?= 20
 STAGES  ?=
 BENCH   ?= .
-CASES   ?= batch heard device single fleet
+CASES   ?= batch heard device single latency fleet
 COUNT   ?= 3
 
 .PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws web cover clean

@@ -2,6 +2,7 @@ package actors_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,7 +41,8 @@ func TestMessageThatEndsTheProcess(t *testing.T) {
 	lives := 1
 	out, err := life()
 	for ; err != nil; out, err = life() {
-		if status, ok := err.(*exec.ExitError); !ok || !status.Sys().(syscall.WaitStatus).Signaled() {
+		var ended *exec.ExitError
+		if !errors.As(err, &ended) || !ended.Sys().(syscall.WaitStatus).Signaled() {
 			t.Fatalf("life %d: %v\n%s", lives, err, out)
 		}
 		if lives++; lives > 10 {

@@ -33,6 +33,7 @@ var scenarios = []scenario{
 	{"device", "batches of 100 readings of one device", oneDevice},
 	{"single", "one reading a message, acknowledged", single},
 	{"cassandra", "rows in Cassandra, batches of 100, after a warm-up", onCassandra},
+	{"latency", "publish → event at a subscriber, p50, p99 and most", latency},
 	{"fleet", "100 000 devices: memory, and restart after kill -9", largeFleet},
 }
 
