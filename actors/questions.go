@@ -104,6 +104,30 @@ func (m *Member) Sites(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
+// SiteSettings returns a site's settings as all shards hold them: those of the lowest shard, and
+// whether the others have the same. A site that nothing was set for goes by the fleet's.
+func (m *Member) SiteSettings(ctx context.Context, site string) (messages.SiteSettings, error) {
+	var out messages.SiteSettings
+	for n := range m.cfg.Shards {
+		s := messages.SiteSettings{Merged: m.cfg.Fleet, Everywhere: true}
+		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
+			if known := c.sites[site]; known != nil {
+				s.Own, s.Merged = known.own, *known.merged
+			}
+			done(nil)
+		})
+		if err != nil {
+			return messages.SiteSettings{}, err
+		}
+		if n == 0 {
+			out = s
+		} else if !s.Own.Equal(out.Own) {
+			out.Everywhere = false
+		}
+	}
+	return out, nil
+}
+
 // Rollups returns a device's rollups of one step whose start lies in the range: closed ones from the
 // archive, running ones from the device, which knows better where both have one.
 func (m *Member) Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error) {

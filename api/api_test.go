@@ -453,6 +453,48 @@ func TestCommands(t *testing.T) {
 	f.do(t, "DELETE", device+"/window?before=x", "").problem(t, 400)
 }
 
+func TestSiteSettings(t *testing.T) {
+	f := start(t, nil)
+	const path = "/api/v1/sites/demo/settings"
+	got := func() string {
+		t.Helper()
+		a := f.do(t, "GET", path, "")
+		if a.status != 200 {
+			t.Fatalf("got %d %s", a.status, a.text)
+		}
+		return strings.TrimSpace(a.text)
+	}
+	if got, want := got(), `{"site":"demo","own":{},"settings":{"windowCount":60},"everywhere":true}`; got != want {
+		t.Errorf("before: got %s, want %s", got, want)
+	}
+	if a := f.do(t, "PUT", path, `{"windowAge":60000}`, "Content-Type", "application/json"); a.status != 202 || a.text != "" {
+		t.Errorf("got %d %s, want 202", a.status, a.text)
+	}
+	want := []apitest.Control{{
+		Device:  messages.DeviceID{Site: "demo"},
+		Command: messages.Control{By: "http", Settings: &messages.Settings{WindowAge: 60_000}},
+	}}
+	if diff := cmp.Diff(want, f.Controls); diff != "" {
+		t.Error(diff)
+	}
+	f.Set(func(f *apitest.Fleet) { f.Differ = true })
+	if got, want := got(), `{"site":"demo","own":{"windowAge":60000},"settings":{"windowCount":60,"windowAge":60000},"everywhere":false}`; got != want {
+		t.Errorf("after: got %s, want %s", got, want)
+	}
+	for _, body := range []string{`{"windowCount":-1}`, `{"windowCounts":1}`, `[]`, ``} {
+		f.do(t, "PUT", path, body, "Content-Type", "application/json").problem(t, 400)
+	}
+	f.do(t, "PUT", "/api/v1/sites/a.b/settings", `{}`, "Content-Type", "application/json").problem(t, 400)
+	f.do(t, "GET", "/api/v1/sites/a.b/settings", "").problem(t, 400)
+	if len(f.Controls) != 1 {
+		t.Errorf("got %d commands, want 1: what is wrong must not be sent", len(f.Controls))
+	}
+	f.Set(func(f *apitest.Fleet) { f.Fail = api.ErrUnavailable })
+	f.do(t, "GET", path, "").problem(t, 503)
+	f.Set(func(f *apitest.Fleet) { f.Fail = context.DeadlineExceeded })
+	f.do(t, "PUT", path, `{}`, "Content-Type", "application/json").problem(t, 504)
+}
+
 func TestHealthAndUnknown(t *testing.T) {
 	f := start(t, func(o *api.Options) {
 		o.Hosts = []string{"wellhead.example"}
@@ -512,7 +554,7 @@ func TestOpenAPINamesEveryPath(t *testing.T) {
 	for path, methods := range map[string]string{
 		"/api/v1/sites": "get", "/api/v1/sites/{site}/devices": "get", "/api/v1/sites/{site}/readings": "post",
 		device: "get delete", device + "/latest": "get", device + "/window": "get delete", device + "/readings": "get",
-		device + "/rollups": "get", device + "/settings": "put", "/api/v1/live": "get", "/api/v1/operations": "get", "/api/v1/totals": "get",
+		device + "/rollups": "get", device + "/settings": "put", "/api/v1/sites/{site}/settings": "get put", "/api/v1/live": "get", "/api/v1/operations": "get", "/api/v1/totals": "get",
 	} {
 		for _, m := range strings.Fields(methods) {
 			if doc.Paths[path][m].OperationID == "" {

@@ -33,6 +33,11 @@ type Fleet interface {
 	Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error)
 	// Control puts a command into the device's shard's order; nil when the stream has acknowledged it.
 	Control(ctx context.Context, id messages.DeviceID, c messages.Control) error
+	// SiteControl puts a command to all devices of a site, those to come as well, into the order of every
+	// shard; nil when all their streams have acknowledged it. After an error some may have it.
+	SiteControl(ctx context.Context, site string, c messages.Control) error
+	// SiteSettings asks the shards for a site's settings. A site that is not known has none of its own.
+	SiteSettings(ctx context.Context, site string) (messages.SiteSettings, error)
 }
 
 // DeviceQuery chooses devices of a site.

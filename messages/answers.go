@@ -1,5 +1,7 @@
 package messages
 
+import "slices"
+
 // Status tells whether a device is heard of.
 type Status string
 
@@ -65,6 +67,21 @@ func (s Settings) Over(base Settings) Settings {
 		s.Channels = base.Channels
 	}
 	return s
+}
+
+// Equal tells whether two levels say the same.
+func (s Settings) Equal(o Settings) bool {
+	return s.WindowCount == o.WindowCount && s.WindowAge == o.WindowAge && s.ExpectedInterval == o.ExpectedInterval &&
+		s.OfflineAfter == o.OfflineAfter && slices.Equal(s.Channels, o.Channels)
+}
+
+// SiteSettings are a site's settings as its shards hold them.
+type SiteSettings struct {
+	Own    Settings // the site's own level, zero = none were set
+	Merged Settings // over the fleet's: what is in force where a device sets nothing itself
+	// Everywhere is false while some shards hold other settings than those above: a change has not
+	// reached them yet, or never will, because it was not acknowledged by all streams.
+	Everywhere bool
 }
 
 // Sample is a reading as an answer gives it: with the stream sequence it came with.

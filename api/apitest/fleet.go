@@ -23,6 +23,7 @@ const windowCount = 60
 type Fleet struct {
 	mu        sync.Mutex
 	devices   map[messages.DeviceID]*device
+	settings  map[string]messages.Settings // of sites
 	listeners map[*listener]bool
 	sequence  uint64
 	received  uint64
@@ -31,8 +32,10 @@ type Fleet struct {
 	Fail error
 	// NotReady is what Ready answers.
 	NotReady []string
-	// Controls are the commands that came.
+	// Controls are the commands that came; to a whole site: without a device.
 	Controls []Control
+	// Differ says that the shards do not hold the same settings of a site.
+	Differ bool
 	// Stored counts the calls of Publish that waited for the archive.
 	Stored int
 }
@@ -57,7 +60,9 @@ type listener struct {
 
 // New returns an empty fleet.
 func New() *Fleet {
-	return &Fleet{devices: make(map[messages.DeviceID]*device), listeners: make(map[*listener]bool)}
+	return &Fleet{
+		devices: make(map[messages.DeviceID]*device), settings: make(map[string]messages.Settings), listeners: make(map[*listener]bool),
+	}
 }
 
 // Sites implements api.Fleet.
@@ -233,6 +238,25 @@ func (f *Fleet) Control(_ context.Context, id messages.DeviceID, c messages.Cont
 	defer f.mu.Unlock()
 	f.Controls = append(f.Controls, Control{id, c})
 	return f.Fail
+}
+
+// SiteControl implements api.Fleet: it notes the command, and the settings for SiteSettings.
+func (f *Fleet) SiteControl(_ context.Context, site string, c messages.Control) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Controls = append(f.Controls, Control{messages.DeviceID{Site: site}, c})
+	if f.Fail == nil && c.Settings != nil {
+		f.settings[site] = *c.Settings
+	}
+	return f.Fail
+}
+
+// SiteSettings implements api.Fleet.
+func (f *Fleet) SiteSettings(_ context.Context, site string) (messages.SiteSettings, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	own := f.settings[site]
+	return messages.SiteSettings{Own: own, Merged: own.Over(messages.Settings{WindowCount: windowCount}), Everywhere: !f.Differ}, f.Fail
 }
 
 // Publish implements api.Ingest.

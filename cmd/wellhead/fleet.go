@@ -125,6 +125,15 @@ func (f *fleet) Control(ctx context.Context, id messages.DeviceID, c messages.Co
 	return f.streams.Control(ctx, id, messages.AppendControl(nil, c))
 }
 
+func (f *fleet) SiteControl(ctx context.Context, site string, c messages.Control) error {
+	return f.streams.SiteControl(ctx, site, messages.AppendControl(nil, c))
+}
+
+func (f *fleet) SiteSettings(ctx context.Context, site string) (messages.SiteSettings, error) {
+	s, err := f.member.SiteSettings(ctx, site)
+	return s, outward(err)
+}
+
 // ingest takes readings from HTTP to the stream.
 type ingest struct{ *stream.Ingest }
 
