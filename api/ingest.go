@@ -36,7 +36,7 @@ type refusal struct {
 
 type ingestAnswer struct {
 	Accepted     int       `json:"accepted" doc:"Readings that the stream has acknowledged; with wait=stored: that the archive has."`
-	Stored       bool      `json:"stored" doc:"Whether the archive has them. They are stored within seconds in any case; ask with wait=stored to hear of it."`
+	Stored       bool      `json:"stored" doc:"Whether the archive is known to have them. They are stored within seconds in any case; ask with wait=stored to hear of it. With it, false means that one grew older than limits.max-age on its way: send the same again, and what is too old is refused with a reason."`
 	RefusedCount int       `json:"refusedCount"`
 	Refused      []refusal `json:"refused" doc:"The first 1000 of the refused readings. All others in the request were taken."`
 }
@@ -109,10 +109,7 @@ func (s *server) ingest(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	in := &intake{latest: Latest, stored: stored}
-	if s.Limits.MaxFuture > 0 {
-		in.latest = time.Now().Add(s.Limits.MaxFuture).UnixMilli()
-	}
+	in := s.newIntake(stored)
 	if kind == ndjson {
 		err = in.lines(data)
 	} else {
@@ -128,7 +125,7 @@ func (s *server) ingest(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.answerIngest(w, in, stored)
+	s.answerIngest(w, in, stored && !in.outgrew(time.Now().UnixMilli()))
 }
 
 func (s *server) publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error {
@@ -250,7 +247,10 @@ func (s *server) readBody(w http.ResponseWriter, r *http.Request, held *int64) (
 
 // intake sorts what came into good readings by device, and refusals.
 type intake struct {
-	latest       int64 // event times after this are refused
+	arrival      int64 // of the request, ms; event times are measured against it
+	maxFuture    int64 // ms an event time may be ahead of it; 0 = no limit
+	maxAge       int64 // ms an event time may be behind it; 0 = no limit
+	oldest       int64 // event time among the accepted
 	stored       bool  // it is waited for until all are stored
 	decoder      messages.Decoder
 	devices      []DeviceReadings
@@ -259,6 +259,28 @@ type intake struct {
 	refused      []refusal
 	refusedCount int
 }
+
+func (s *server) newIntake(stored bool) *intake {
+	return &intake{
+		arrival: time.Now().UnixMilli(), maxFuture: s.Limits.MaxFuture.Milliseconds(), maxAge: s.Limits.MaxAge.Milliseconds(),
+		oldest: Latest, stored: stored,
+	}
+}
+
+// untimely returns why the device would refuse this event time, "" if it would not.
+func (in *intake) untimely(t int64) string {
+	if t == messages.NoTime {
+		return ""
+	}
+	if err := messages.CheckTime(t, in.arrival, in.maxFuture, in.maxAge); err != nil {
+		return reason(err)
+	}
+	return ""
+}
+
+// outgrew tells that a reading was young enough when it came, and no longer now, so that the device may
+// have refused it: it arrives at the device after it arrived here.
+func (in *intake) outgrew(now int64) bool { return in.maxAge > 0 && in.oldest <= now-in.maxAge }
 
 func (in *intake) refuse(r refusal) {
 	in.refusedCount++
@@ -281,24 +303,33 @@ func (in *intake) take(data []byte, single bool, where refusal) error {
 		where.Reason = "it has no time: only a request with a single reading may leave it out"
 	case r.Time == messages.NoTime && in.stored:
 		where.Reason = "it has no time: with wait=stored it must have one, because only what bears its own identity can be waited for"
-	case r.Time > in.latest:
-		where.Reason = "its time is too far in the future: check the clock that set it"
 	default:
-		i, ok := in.at[device]
-		if !ok {
-			if in.at == nil {
-				in.at = make(map[string]int)
-			}
-			i = len(in.devices)
-			in.at[device] = i
-			in.devices = append(in.devices, DeviceReadings{Device: device})
-		}
-		in.devices[i].Readings = append(in.devices[i].Readings, r)
-		in.accepted++
+		where.Reason = in.untimely(r.Time)
+	}
+	if where.Reason != "" {
+		in.refuse(where)
 		return nil
 	}
-	in.refuse(where)
+	in.add(device, r)
 	return nil
+}
+
+// add takes a good reading.
+func (in *intake) add(device string, r messages.Reading) {
+	i, ok := in.at[device]
+	if !ok {
+		if in.at == nil {
+			in.at = make(map[string]int)
+		}
+		i = len(in.devices)
+		in.at[device] = i
+		in.devices = append(in.devices, DeviceReadings{Device: device})
+	}
+	in.devices[i].Readings = append(in.devices[i].Readings, r)
+	in.accepted++
+	if r.Time != messages.NoTime {
+		in.oldest = min(in.oldest, r.Time)
+	}
 }
 
 // reason is what a complaint says without the word that all of them begin with.

@@ -64,9 +64,10 @@ type Limits struct {
 	Ingest time.Duration
 	// Stored is how long wait=stored waits; default 60 s. Above: 504; the readings may still be stored later.
 	Stored time.Duration
-	// MaxFuture refuses, already here, readings whose event time is further ahead of this machine's
-	// clock; 0 = leave it to the device, which decides by the arrival time.
-	MaxFuture time.Duration
+	// MaxFuture and MaxAge refuse, already here and with a reason, readings whose event time is further
+	// ahead of, or behind, this machine's clock. The device decides again by the arrival time; what it
+	// refuses nobody tells the sender, so they should be its limits. 0 = no limit.
+	MaxFuture, MaxAge time.Duration
 }
 
 // Largest page of readings, and the default.

@@ -267,9 +267,11 @@ func (n *node) openHTTP(ctx context.Context) error {
 		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards)}, Live: n.client, Health: n,
 		Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
 		Logger: n.log, Observe: n.metrics.Request, Hosts: n.cfg.HTTPHosts, Version: version, Closing: n.ctx.Done(),
+		EventsLost: n.metrics.EventsLost,
 		Limits: api.Limits{
 			Body: n.cfg.Limits.Body, Bodies: n.cfg.Limits.Bodies, LiveBuffer: int(n.cfg.Limits.LiveBuffer),
 			Listeners: n.cfg.Limits.Listeners, Query: n.cfg.Limits.Query, Ingest: n.cfg.Limits.Ingest, Stored: n.cfg.Limits.Stored,
+			MaxFuture: n.cfg.Limits.MaxFuture, MaxAge: oldestKept(n.cfg),
 		},
 	})
 	answers := &queries{handler: handler, shards: n.cfg.Shards, stored: n.member.Stored}
@@ -304,6 +306,16 @@ func (n *node) openHTTP(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// oldestKept is the age from which on a reading ends in rejects: the devices refuse it, or the archive,
+// which keeps nothing beyond its retention. 0 = none is too old.
+func oldestKept(cfg *config.Config) time.Duration {
+	age := cfg.Limits.MaxAge
+	if kept := cfg.Cassandra.Retention; cfg.Archive == "cassandra" && kept > 0 && (age == 0 || kept < age) {
+		age = kept
+	}
+	return age
 }
 
 // Ready implements api.Health.
