@@ -12,7 +12,7 @@ import (
 // TestSiteSettings sends a site's settings to one shard only, as a change does that is not acknowledged
 // by all streams, and then to all.
 func TestSiteSettings(t *testing.T) {
-	r := startRig(t, nil)
+	r := startRig(t, t.TempDir(), nil)
 	want := func(own, merged int, everywhere bool) {
 		t.Helper()
 		testenv.Eventually(t, 20*time.Second, func() error {
