@@ -92,6 +92,14 @@ func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadi
 	return i.publisher.await(ctx, want, func(c *counter, s uint64) bool { return c.stored.Has(s) })
 }
 
+// WaitStored returns when the archive has everything of a site that was published before.
+func (i *Ingest) WaitStored(ctx context.Context, site string) error {
+	if err := i.publisher.waitStoredOf(ctx, site); err != nil {
+		return fmt.Errorf("readings of site %s: %w", site, err)
+	}
+	return nil
+}
+
 // withoutTime takes the devices apart whose only reading has no time.
 func withoutTime(site string, devices []DeviceReadings, stored bool) (timeless, rest []DeviceReadings, err error) {
 	for n, d := range devices {

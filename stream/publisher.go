@@ -302,14 +302,28 @@ func (p *Publisher) WaitStored(ctx context.Context) error {
 	if err := p.Flush(ctx); err != nil {
 		return err
 	}
+	return p.awaitAll(ctx, func(counterKey) bool { return true })
+}
+
+// waitStoredOf waits until everything of a site that is acknowledged by now, and what else was published
+// of it meanwhile and taken, is in the archive.
+func (p *Publisher) waitStoredOf(ctx context.Context, site string) error {
+	return p.awaitAll(ctx, func(key counterKey) bool { return key.site == site })
+}
+
+// awaitAll waits until all sequences given out for some sites and shards are stored, but those that no
+// stream has.
+func (p *Publisher) awaitAll(ctx context.Context, of func(counterKey) bool) error {
 	p.mu.Lock()
 	want := make(map[counterKey][]uint64, len(p.counters))
 	for key, c := range p.counters {
-		want[key] = []uint64{c.last}
+		if of(key) {
+			want[key] = []uint64{c.last}
+		}
 	}
 	p.mu.Unlock()
 	return p.await(ctx, want, func(c *counter, last uint64) bool {
-		for s := c.stored.Through + 1; s <= last; s++ {
+		for s := c.stored.Through + 1; s <= min(last, c.last); s++ { // c.last: what was given back counts no more
 			if !c.stored.Has(s) && !slices.Contains(c.free, s) {
 				return false
 			}

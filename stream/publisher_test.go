@@ -239,6 +239,43 @@ func TestWaitStoredAsks(t *testing.T) {
 	}
 }
 
+// TestIngestWaitsForItsSite wants the wait to end with what the site had at its beginning: not before,
+// and whatever other sites and what is given back do.
+func TestIngestWaitsForItsSite(t *testing.T) {
+	s := openStreams(t, startServer(t, t.TempDir(), nil), nil)
+	p := newPublisher(t, s, PublisherOptions{Producer: "test"})
+	i := NewIngest(p, 8)
+	devices := []DeviceReadings{{Device: "d", Readings: []messages.Reading{{Time: 1, Values: []float64{1}}}}}
+	for _, site := range []string{"site", "other", "site"} {
+		if err := i.Publish(t.Context(), site, devices, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shard := messages.ShardOf(messages.DeviceID{Site: "site", Device: "d"}, 8)
+	key := counterKey{"site", shard}
+	under := p.next(key) // a batch of somebody else's that no stream will take
+	stored := make(chan error, 1)
+	ctx := shortly(t)
+	go func() { stored <- i.WaitStored(ctx, "site") }()
+	outside := s.Outside(EventsNone)
+	eventually(t, "the publisher listens", func() bool {
+		outside.Stored("site", "test", shard, p.Run(), 1, nil)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.counters[key].stored.Through == 1
+	})
+	select {
+	case err := <-stored:
+		t.Fatalf("stored too early: %v", err)
+	default:
+	}
+	p.giveBack(key, under)
+	outside.Stored("site", "test", shard, p.Run(), 2, nil)
+	if err := <-stored; err != nil {
+		t.Fatal(err)
+	}
+}
+
 type handlerFunc func(what string, id messages.DeviceID, request []byte) ([]byte, error)
 
 func (f handlerFunc) Answer(_ context.Context, what string, id messages.DeviceID, request []byte) ([]byte, error) {
