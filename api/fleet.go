@@ -55,6 +55,8 @@ type Ingest interface {
 	// has them. All are of one site. It splits them into batches by shard. ErrOverloaded when the
 	// stream refuses.
 	Publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error
+	// WaitStored returns when the archive has everything of the site that Publish has returned for.
+	WaitStored(ctx context.Context, site string) error
 }
 
 // DeviceReadings are valid readings of one device.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -19,6 +21,10 @@ import (
 
 const (
 	ndjson = "application/x-ndjson"
+	// lineProtocol is what clients of InfluxDB say of line protocol.
+	lineProtocol = "text/plain"
+	// sniffed is how many bytes of a body are looked at to tell what it is.
+	sniffed = 512
 	// toldRefusals is how many refused readings an answer describes; all are counted.
 	toldRefusals = 1000
 	// maxPosted is how many readings one request may bring.
@@ -26,10 +32,10 @@ const (
 )
 
 // refusal says why one reading was not taken. Index counts the readings of an array from 0, Line the
-// lines of NDJSON from 1.
+// lines of NDJSON and line protocol from 1.
 type refusal struct {
 	Index  *int   `json:"index,omitempty" doc:"Place in the array, from 0."`
-	Line   int    `json:"line,omitempty" doc:"Line of the NDJSON, from 1."`
+	Line   int    `json:"line,omitempty" doc:"Line of the NDJSON or line protocol, from 1."`
 	Device string `json:"device,omitempty"`
 	Reason string `json:"reason"`
 }
@@ -39,6 +45,7 @@ type ingestAnswer struct {
 	Stored       bool      `json:"stored" doc:"Whether the archive is known to have them. They are stored within seconds in any case; ask with wait=stored to hear of it. With it, false means that one grew older than limits.max-age on its way: send the same again, and what is too old is refused with a reason."`
 	RefusedCount int       `json:"refusedCount"`
 	Refused      []refusal `json:"refused" doc:"The first 1000 of the refused readings. All others in the request were taken."`
+	IgnoredTags  []string  `json:"ignoredTags,omitempty" doc:"Tags of line protocol that are not kept: only the tag device is."`
 }
 
 // ingestProblem is the document when nothing was taken.
@@ -64,17 +71,20 @@ func (s *server) addIngest() {
 	}
 	s.raw(&huma.Operation{
 		OperationID: "postReadings", Method: http.MethodPost, Path: base + "/sites/{site}/readings", Summary: "Send readings", Tags: []string{"readings"},
-		Description: "One reading, an array of them, or one a line (" + ndjson + "); may be packed with gzip. Answered when the stream has acknowledged all that " +
+		Description: "One reading, an array of them, one a line (" + ndjson + "), or InfluxDB's line protocol (" + lineProtocol + "; docs/wire.md says how " +
+			"its fields become channels); may be packed with gzip. Answered when the stream has acknowledged all that " +
 			"is good: such readings survive a crash of everything. What is not good is listed with the reason; the rest of the request is taken nevertheless. " +
 			"A reading sent twice is stored once, so a request without an answer can be sent again.",
 		Parameters: []*huma.Param{
 			{Name: "site", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,64}$"}},
 			{Name: "wait", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"stored"}}, Description: "stored: answer when the archive has the readings."},
+			{Name: "precision", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"ns", "us", "ms", "s"}, Default: "ns"}, Description: "Unit of the timestamps of line protocol."},
 			{Name: "Content-Encoding", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"gzip", "identity"}}},
 		},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{one, {Type: huma.TypeArray, Items: one}}}},
 			ndjson:             {Schema: &huma.Schema{Type: huma.TypeString}},
+			lineProtocol:       {Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"well,device=pump-1 pressure=210.25,temperature=64.5 1767323045678000000"}}},
 		}},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "At least one reading was taken.", Content: map[string]*huma.MediaType{"application/json": {Schema: answer}}},
@@ -87,45 +97,69 @@ func ptr[T any](v T) *T { return &v }
 
 // ingest answers POST readings.
 func (s *server) ingest(w http.ResponseWriter, r *http.Request) {
+	in, err := s.ingested(w, r)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	s.answerIngest(w, in, in.stored && !in.outgrew(time.Now().UnixMilli()))
+}
+
+// ingested takes what a request brings.
+func (s *server) ingested(w http.ResponseWriter, r *http.Request) (*intake, error) {
 	site := r.PathValue("site")
 	if err := checkSite(site); err != nil {
-		writeProblem(w, err)
-		return
+		return nil, err
 	}
-	stored, err := wantsStored(r)
+	query := r.URL.Query()
+	for name := range query {
+		if name != "wait" && name != "precision" {
+			return nil, badRequest("There is no parameter %q here, only wait=stored, and precision for line protocol.", name)
+		}
+	}
+	stored, err := wantsStored(query)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return nil, err
 	}
+	in := s.newIntake(stored)
 	kind, err := contentKind(r)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return nil, err
+	}
+	body, err := openBody(r)
+	if err != nil {
+		return nil, err
+	}
+	if kind == "" {
+		kind, body = sniff(body)
+	}
+	if kind == lineProtocol {
+		return in, s.takeLines(w, r, in, site, body)
+	}
+	return in, s.takeJSON(r, in, site, kind, body)
+}
+
+// takeJSON takes a body of JSON or NDJSON, whole.
+func (s *server) takeJSON(r *http.Request, in *intake, site, kind string, body io.Reader) error {
+	if r.URL.Query().Has("precision") {
+		return badRequest("precision is for line protocol; in JSON a time is RFC 3339 or Unix milliseconds.")
 	}
 	held := int64(0)
 	defer func() { s.bodies.give(held) }()
-	data, err := s.readBody(w, r, &held)
+	data, err := s.readBody(body, r.ContentLength, &held)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
-	in := s.newIntake(stored)
+	in.arrival = time.Now().UnixMilli()
 	if kind == ndjson {
 		err = in.lines(data)
 	} else {
 		err = in.document(data)
 	}
-	if err != nil {
-		writeProblem(w, err)
-		return
+	if err != nil || in.accepted == 0 {
+		return err
 	}
-	if in.accepted > 0 {
-		if err := s.publish(r.Context(), site, in.devices, stored); err != nil {
-			writeProblem(w, err)
-			return
-		}
-	}
-	s.answerIngest(w, in, stored && !in.outgrew(time.Now().UnixMilli()))
+	return s.publish(r.Context(), site, in.devices, in.stored)
 }
 
 func (s *server) publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error {
@@ -135,7 +169,18 @@ func (s *server) publish(ctx context.Context, site string, devices []DeviceReadi
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := s.Ingest.Publish(ctx, site, devices, stored)
+	return s.published(ctx, s.Ingest.Publish(ctx, site, devices, stored), stored)
+}
+
+// waitStored waits until what was published before is stored.
+func (s *server) waitStored(ctx context.Context, site string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Limits.Stored)
+	defer cancel()
+	return s.published(ctx, s.Ingest.WaitStored(ctx, site), true)
+}
+
+// published turns what came of publishing into what the sender is told.
+func (s *server) published(ctx context.Context, err error, stored bool) error {
 	switch {
 	case err == nil:
 		return nil
@@ -152,7 +197,7 @@ func (s *server) answerIngest(w http.ResponseWriter, in *intake, stored bool) {
 		in.refused = []refusal{}
 	}
 	if in.accepted > 0 || in.refusedCount == 0 {
-		writeJSON(w, http.StatusOK, "application/json", ingestAnswer{in.accepted, stored, in.refusedCount, in.refused})
+		writeJSON(w, http.StatusOK, "application/json", ingestAnswer{in.accepted, stored, in.refusedCount, in.refused, in.ignoredTags})
 		return
 	}
 	p := ingestProblem{RefusedCount: in.refusedCount, Refused: in.refused}
@@ -164,13 +209,8 @@ func (s *server) answerIngest(w http.ResponseWriter, in *intake, stored bool) {
 	writeJSON(w, p.Status, "application/problem+json", p)
 }
 
-func wantsStored(r *http.Request) (bool, error) {
-	for name := range r.URL.Query() {
-		if name != "wait" {
-			return false, badRequest("There is no parameter %q here, only wait=stored.", name)
-		}
-	}
-	switch wait := r.URL.Query().Get("wait"); wait {
+func wantsStored(query url.Values) (bool, error) {
+	switch wait := query.Get("wait"); wait {
 	case "":
 		return false, nil
 	case "stored":
@@ -180,48 +220,67 @@ func wantsStored(r *http.Request) (bool, error) {
 	}
 }
 
-// contentKind tells NDJSON from JSON. curl says that -d sends a form, and everybody forgets to say
-// otherwise, so that is taken as JSON too.
+// contentKind tells JSON, NDJSON and line protocol apart by the header, or returns "" where the first
+// byte tells: clients of InfluxDB say text/plain or nothing, curl says that -d sends a form, and
+// everybody forgets to say otherwise.
 func contentKind(r *http.Request) (string, error) {
 	header := r.Header.Get("Content-Type")
 	if header == "" {
-		return "application/json", nil
+		return "", nil
 	}
 	kind, _, err := mime.ParseMediaType(header)
 	switch {
 	case err == nil && (kind == ndjson || kind == "application/ndjson" || kind == "application/jsonl"):
 		return ndjson, nil
-	case err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json") || kind == "text/plain" || kind == "application/x-www-form-urlencoded"):
+	case err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json")):
 		return "application/json", nil
+	case err == nil && (kind == lineProtocol || kind == "application/x-www-form-urlencoded"):
+		return "", nil
 	}
-	return "", newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type %q is not known. Send application/json or %s.", header, ndjson))
+	return "", newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type %q is not known. Send application/json, %s, or %s with line protocol.", header, ndjson, lineProtocol))
 }
 
-// readBody reads the whole body, unpacked, into memory that comes out of the budget that all bodies
-// share; *held says how much was taken of it.
-func (s *server) readBody(w http.ResponseWriter, r *http.Request, held *int64) ([]byte, error) {
-	tooLarge := newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("The body has more than %d bytes (unpacked). Send it in several requests.", s.Limits.Body))
-	if r.ContentLength > s.Limits.Body {
-		return nil, tooLarge
+// sniff tells JSON from line protocol by the first byte that is not white space. A body without one is
+// JSON.
+func sniff(body io.Reader) (kind string, same io.Reader) {
+	in := bufio.NewReaderSize(body, sniffed)
+	head, _ := in.Peek(sniffed) // an error comes again when the body is read
+	head = bytes.TrimLeft(head, " \t\r\n")
+	if len(head) == 0 || head[0] == '{' || head[0] == '[' {
+		return "application/json", in
 	}
-	body := io.Reader(http.MaxBytesReader(w, r.Body, s.Limits.Body))
+	return lineProtocol, in
+}
+
+// openBody returns the body unpacked.
+func openBody(r *http.Request) (io.Reader, error) {
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
+		return r.Body, nil
 	case "gzip":
-		z, err := gzip.NewReader(body)
+		z, err := gzip.NewReader(r.Body)
 		if err != nil {
 			return nil, badRequest("The body is not gzip, though Content-Encoding says so: %v.", err)
 		}
-		body = z
+		return z, nil
 	default:
 		return nil, newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Encoding %q is not known. Use gzip or none.", encoding))
+	}
+}
+
+// readBody reads the whole of an unpacked body into memory that comes out of the budget that all bodies
+// share; *held says how much was taken of it. length is what the header says, -1 = unknown.
+func (s *server) readBody(body io.Reader, length int64, held *int64) ([]byte, error) {
+	tooLarge := newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("The body has more than %d bytes (unpacked). Send it in several requests.", s.Limits.Body))
+	if length > s.Limits.Body {
+		return nil, tooLarge
 	}
 	buf := make([]byte, 0)
 	for {
 		if len(buf) == cap(buf) {
-			more := max(int64(cap(buf)), min(max(r.ContentLength+1, 4<<10), 64<<10))
+			more := max(int64(cap(buf)), min(max(length+1, 4<<10), 64<<10))
 			if !s.bodies.take(more) {
-				return nil, later(http.StatusTooManyRequests, "Too many readings are on their way into this member. Send the same again after the time in Retry-After.")
+				return nil, tooBusy()
 			}
 			*held += more
 			grown := make([]byte, len(buf), int64(cap(buf))+more)
@@ -233,16 +292,17 @@ func (s *server) readBody(w http.ResponseWriter, r *http.Request, held *int64) (
 		if int64(len(buf)) > s.Limits.Body {
 			return nil, tooLarge
 		}
-		var large *http.MaxBytesError
 		switch {
 		case err == io.EOF:
 			return buf, nil
-		case errors.As(err, &large):
-			return nil, tooLarge
 		case err != nil:
 			return nil, badRequest("The body ended too soon or is damaged: %v. Nothing was taken.", err)
 		}
 	}
+}
+
+func tooBusy() error {
+	return later(http.StatusTooManyRequests, "Too many readings are on their way into this member. Send the same again after the time in Retry-After.")
 }
 
 // intake sorts what came into good readings by device, and refusals.
@@ -258,6 +318,7 @@ type intake struct {
 	accepted     int
 	refused      []refusal
 	refusedCount int
+	ignoredTags  []string // of line protocol
 }
 
 func (s *server) newIntake(stored bool) *intake {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // Options are the parts that the HTTP face stands on. Fleet, Ingest, Live and Health must be set.
@@ -16,6 +18,8 @@ type Options struct {
 	Live   Live
 	Health Health
 
+	// Registry keeps which field of line protocol is which channel; nil = fields are called c0 to c63 only.
+	Registry persistence.Registry
 	// Totals answers GET totals; nil = 404.
 	Totals func(context.Context) (Totals, error)
 	// Operations answers GET operations; nil = an empty list.
@@ -44,7 +48,8 @@ type Options struct {
 
 // Limits bound what one request, and all requests together, may hold. Zero = the default.
 type Limits struct {
-	// Body is the largest request body, unpacked; bytes, default 16 MiB. Above: 413.
+	// Body is the largest request body, unpacked; bytes, default 16 MiB. Above: 413. Line protocol is
+	// taken in parts and has no such limit.
 	Body int64
 	// Bodies is what all request bodies being worked on may hold together; bytes, default 128 MiB. Above: 429.
 	Bodies int64

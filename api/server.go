@@ -24,6 +24,7 @@ type server struct {
 	mux       *http.ServeMux
 	api       huma.API
 	bodies    budget
+	channels  channelLists
 	listeners atomic.Int64
 }
 
@@ -39,6 +40,7 @@ func New(o Options) http.Handler {
 	o.Limits = o.Limits.withDefaults()
 	s := &server{Options: o, log: o.Logger, mux: http.NewServeMux()}
 	s.bodies.free.Store(o.Limits.Bodies)
+	s.channels.registry, s.channels.fleet = o.Registry, o.Fleet
 
 	config := huma.DefaultConfig("Wellhead", cmpOr(o.Version, "dev"))
 	config.Info.Description = "Readings of fleets of devices: send them, ask for them, watch them. " +
@@ -55,6 +57,8 @@ func New(o Options) http.Handler {
 	s.addCommands()
 	s.addReadings()
 	s.addIngest()
+	s.addChannels()
+	s.addInflux()
 	s.addLive()
 	s.addHealth()
 	s.addPage()

@@ -3,6 +3,7 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,7 +37,7 @@ type Fleet struct {
 	Controls []Control
 	// Differ says that the shards do not hold the same settings of a site.
 	Differ bool
-	// Stored counts the calls of Publish that waited for the archive.
+	// Stored counts the calls that waited for the archive.
 	Stored int
 }
 
@@ -290,6 +291,14 @@ func (f *Fleet) Publish(ctx context.Context, site string, in []api.DeviceReading
 		f.say(id, said)
 	}
 	return ctx.Err()
+}
+
+// WaitStored implements api.Ingest.
+func (f *Fleet) WaitStored(ctx context.Context, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Stored++
+	return cmp.Or(f.Fail, ctx.Err())
 }
 
 func (d *device) add(s messages.Sample) messages.Sample {

@@ -265,7 +265,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	handler := api.New(api.Options{
 		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry()},
 		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards)}, Live: n.client, Health: n,
-		Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
+		Registry: n.streams.Registry(), Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
 		Logger: n.log, Observe: n.metrics.Request, Hosts: n.cfg.HTTPHosts, Version: version, Closing: n.ctx.Done(),
 		EventsLost: n.metrics.EventsLost,
 		Limits: api.Limits{

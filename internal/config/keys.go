@@ -126,7 +126,7 @@ var Keys = []Key{
 		Doc: "What was pulled and is not yet stored, of all shards together.", kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.InFlight }, 128<<20),
 	},
 	{
-		Name: "limits.body", Default: "16MiB", Unit: "bytes", Hit: "413", Doc: "One HTTP request's body, unpacked.",
+		Name: "limits.body", Default: "16MiB", Unit: "bytes", Hit: "413", Doc: "One HTTP request's body, unpacked; line protocol is taken in parts and has no such limit.",
 		kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.Body }, 1),
 	},
 	{
