@@ -209,6 +209,21 @@ func (c *core) list(site, after, contains string, status messages.Status, limit 
 	return out
 }
 
+// widths names the site's devices in any order.
+func (c *core) widths(site string) []messages.DeviceWidth {
+	s := c.sites[site]
+	if s == nil {
+		return nil
+	}
+	out := make([]messages.DeviceWidth, 0, len(s.devices))
+	for _, e := range s.devices {
+		if !e.deleted && e.phase != fresh {
+			out = append(out, messages.DeviceWidth{Device: e.id.Device, Channels: len(e.row.Values)})
+		}
+	}
+	return out
+}
+
 // tickDevices tells offline what has been silent for too long, and passivates what has long been
 // offline; once a second.
 func (c *core) tickDevices(caughtUp bool) {

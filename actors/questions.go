@@ -80,6 +80,23 @@ func (m *Member) Devices(ctx context.Context, site, after, contains string, stat
 	return all[:min(len(all), limit)], more, nil
 }
 
+// Widths names all devices of a site, sorted, with how many values the newest readings of each have. It
+// wakes no device, and needs 24 bytes for each: the names are the shards' own.
+func (m *Member) Widths(ctx context.Context, site string) ([]messages.DeviceWidth, error) {
+	var all []messages.DeviceWidth
+	for n := range m.cfg.Shards {
+		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
+			all = append(all, c.widths(site)...)
+			done(nil)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(all, func(a, b messages.DeviceWidth) int { return cmp.Compare(a.Device, b.Device) })
+	return all, nil
+}
+
 // Sites returns the sites that devices of this member have sent for, sorted.
 func (m *Member) Sites(ctx context.Context) ([]string, error) {
 	names := map[string]bool{}
@@ -186,6 +203,16 @@ func (m *Member) Readings(ctx context.Context, id messages.DeviceID, from, to in
 		return true
 	})
 	return out, err
+}
+
+// Scan calls fn for each of a device's readings in the archive, in order of event time (from > to: newest
+// first), until fn returns false. The reading's slices are valid only during the call. It asks no actor.
+func (m *Member) Scan(ctx context.Context, id messages.DeviceID, from, to int64, fn func(*messages.Sample) bool) error {
+	var s messages.Sample
+	return m.parts.Archive.Scan(ctx, messages.ShardOf(id, m.cfg.Shards), id, persistence.Range{From: from, To: to}, func(r *persistence.Row) bool {
+		s.Time, s.Values, s.Quality, s.Note, s.Sequence = r.Time, r.Values, r.Quality, r.Note, r.Sequence
+		return fn(&s)
+	})
 }
 
 // Stored says how far a producer is stored, by shard and run.

@@ -23,12 +23,16 @@ type Fleet interface {
 	Sites(ctx context.Context) ([]string, error)
 	// Devices lists a site's devices from the shards' column tables, by device name after `after`.
 	Devices(ctx context.Context, site string, q DeviceQuery) (rows []messages.DeviceRow, more bool, err error)
+	// Widths names all devices of a site, sorted, with how many values the newest readings of each have. It wakes no actor.
+	Widths(ctx context.Context, site string) ([]messages.DeviceWidth, error)
 	// State asks the device's actor. ErrNotFound when the device never sent.
 	State(ctx context.Context, id messages.DeviceID) (messages.State, error)
 	// Window asks the device's actor for its readings between two event times, both ends included; from > to: newest first.
 	Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error)
 	// Readings scans the archive; the same order rule.
 	Readings(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error)
+	// Scan is Readings one by one, until fn returns false; the reading's slices are valid only during the call.
+	Scan(ctx context.Context, id messages.DeviceID, from, to int64, fn func(*messages.Sample) bool) error
 	// Rollups answers from the archive and, for what is still open, from the device's actor.
 	Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error)
 	// Control puts a command into the device's shard's order; nil when the stream has acknowledged it.

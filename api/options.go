@@ -60,6 +60,11 @@ type Limits struct {
 	LiveBuffer int
 	// Listeners is the most connections with live events; default 256. Above: 429.
 	Listeners int
+	// Exports is the most exports under way; default 2. Each holds at most about 8 MiB, and 24 bytes for each
+	// device of the site. Above: 429.
+	Exports int
+	// Export is how long one export may take; default 24 h. Above: it is broken off.
+	Export time.Duration
 	// Heartbeat is how often a listener hears something; default 15 s.
 	Heartbeat time.Duration
 	// Query is how long a question may take; default 10 s. Above: 504.
@@ -104,6 +109,10 @@ func (l Limits) withDefaults() Limits {
 	if l.Listeners == 0 {
 		l.Listeners = 256
 	}
+	if l.Exports == 0 {
+		l.Exports = 2
+	}
+	wait(&l.Export, 24*time.Hour)
 	wait(&l.Heartbeat, 15*time.Second)
 	wait(&l.Query, 10*time.Second)
 	wait(&l.Ingest, 30*time.Second)

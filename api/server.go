@@ -26,6 +26,7 @@ type server struct {
 	bodies    budget
 	channels  channelLists
 	listeners atomic.Int64
+	exports   atomic.Int64
 }
 
 // New returns the handler of everything that Wellhead answers over HTTP. It does not start anything;
@@ -56,6 +57,7 @@ func New(o Options) http.Handler {
 	s.addQuestions()
 	s.addCommands()
 	s.addReadings()
+	s.addExport()
 	s.addIngest()
 	s.addChannels()
 	s.addInflux()

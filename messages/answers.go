@@ -161,6 +161,12 @@ type DeviceRow struct {
 	Counts   Counts
 }
 
+// DeviceWidth names a device of a site and says how many values its newest readings have; 0 = not known.
+type DeviceWidth struct {
+	Device   string
+	Channels int
+}
+
 // Reject is what could not be decoded or applied, with the reason and where it came from.
 type Reject struct {
 	Shard    Shard

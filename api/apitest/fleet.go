@@ -191,6 +191,43 @@ func (f *Fleet) Readings(_ context.Context, id messages.DeviceID, from, to int64
 	return pick(d.samples, from, to, limit), nil
 }
 
+// Widths implements api.Fleet.
+func (f *Fleet) Widths(_ context.Context, site string) ([]messages.DeviceWidth, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []messages.DeviceWidth
+	for id, d := range f.devices {
+		if id.Site == site {
+			out = append(out, messages.DeviceWidth{Device: id.Device, Channels: len(d.samples[len(d.samples)-1].Values)})
+		}
+	}
+	slices.SortFunc(out, func(a, b messages.DeviceWidth) int { return strings.Compare(a.Device, b.Device) })
+	return out, f.Fail
+}
+
+// Scan implements api.Fleet. What it hands out is overwritten after each call, as an archive's would be.
+func (f *Fleet) Scan(ctx context.Context, id messages.DeviceID, from, to int64, fn func(*messages.Sample) bool) error {
+	samples, err := f.Readings(ctx, id, from, to, math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	for _, s := range samples {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.Values, s.Quality = slices.Clone(s.Values), slices.Clone(s.Quality)
+		more := fn(&s)
+		for i := range s.Values {
+			s.Values[i] = -777
+		}
+		clear(s.Quality)
+		if !more {
+			return nil
+		}
+	}
+	return nil
+}
+
 func rollups(samples []messages.Sample, step messages.Step) []messages.Rollup {
 	var out []messages.Rollup
 	for _, s := range samples {

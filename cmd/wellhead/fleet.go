@@ -116,6 +116,15 @@ func (f *fleet) Readings(ctx context.Context, id messages.DeviceID, from, to int
 	return f.member.Readings(ctx, id, from, to, limit)
 }
 
+func (f *fleet) Widths(ctx context.Context, site string) ([]messages.DeviceWidth, error) {
+	w, err := f.member.Widths(ctx, site)
+	return w, outward(err)
+}
+
+func (f *fleet) Scan(ctx context.Context, id messages.DeviceID, from, to int64, fn func(*messages.Sample) bool) error {
+	return f.member.Scan(ctx, id, from, to, fn)
+}
+
 func (f *fleet) Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error) {
 	r, err := f.member.Rollups(ctx, id, step, from, to, limit)
 	return r, outward(err)

@@ -63,6 +63,7 @@ func newRoot() *cobra.Command {
 		newReplayCommand(),
 		newVerifyCommand(),
 		newQueryCommand(),
+		newExportCommand(),
 		newSiteCommand(),
 		newRejectsCommand(),
 		newConfigCommand(),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -28,6 +29,8 @@ const (
 	answerWithin = 60 * time.Second
 	// maxAnswer bounds an answer: 10 000 readings of 64 channels in JSON are 16 MB.
 	maxAnswer = 64 << 20
+	// maxProblem bounds an answer that says what went wrong.
+	maxProblem = 1 << 20
 )
 
 // Client asks a server's HTTP face. It may be used by many goroutines at once.
@@ -47,7 +50,10 @@ func NewClient(server string) (*Client, error) {
 	}
 	return &Client{
 		base: strings.TrimSuffix(u.String(), "/"),
-		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, Proxy: http.ProxyFromEnvironment}, Timeout: answerWithin},
+		http: &http.Client{Transport: &http.Transport{
+			MaxIdleConnsPerHost: 64, Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: answerWithin,
+			DialContext: (&net.Dialer{Timeout: answerWithin}).DialContext,
+		}},
 	}, nil
 }
 
@@ -67,6 +73,43 @@ func (c *Client) Reach(ctx context.Context) error {
 	return response.Body.Close()
 }
 
+// Stream asks for a path below /api/v1 whose answer is read as it comes. The reader, which must be closed,
+// fails when nothing comes for as long as one question may take.
+func (c *Client) Stream(ctx context.Context, path string, query url.Values, accept string) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var response *http.Response
+	err := c.again(ctx, func() (later bool, err error) {
+		response, later, err = c.open(ctx, c.address(path, query), accept)
+		return later, err
+	})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	silent := time.AfterFunc(answerWithin, cancel)
+	return &streamed{body: response.Body, silent: silent, cancel: cancel}, nil
+}
+
+// streamed is an answer that is read as it comes.
+type streamed struct {
+	body   io.ReadCloser
+	silent *time.Timer // ends it
+	cancel context.CancelFunc
+}
+
+func (s *streamed) Read(p []byte) (int, error) {
+	s.silent.Reset(answerWithin)
+	n, err := s.body.Read(p)
+	s.silent.Stop()
+	return n, err
+}
+
+func (s *streamed) Close() error {
+	s.silent.Stop()
+	s.cancel()
+	return s.body.Close()
+}
+
 // Get asks for a path below /api/v1 and decodes the JSON answer into v.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, v any) error {
 	body, _, err := c.get(ctx, path, query, "application/json")
@@ -84,37 +127,46 @@ func IsNotFound(err error) bool { return errors.Is(err, errNotFound) }
 
 // get asks, again and again within patience while the server says that it cannot answer now.
 func (c *Client) get(ctx context.Context, path string, query url.Values, accept string) (body []byte, header http.Header, err error) {
+	err = c.again(ctx, func() (later bool, err error) {
+		body, header, later, err = c.once(ctx, c.address(path, query), accept)
+		return later, err
+	})
+	return body, header, err
+}
+
+func (c *Client) address(path string, query url.Values) string {
 	address := c.base + "/api/v1" + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}
+	return address
+}
+
+// again asks within patience until the answer is good, or no other may be hoped for.
+func (c *Client) again(ctx context.Context, ask func() (later bool, err error)) error {
 	deadline := time.Now().Add(patience)
 	pause := 50 * time.Millisecond
 	for {
-		var later bool
-		body, header, later, err = c.once(ctx, address, accept)
+		later, err := ask()
 		if err == nil || !later || ctx.Err() != nil || time.Now().After(deadline) {
-			return body, header, err
+			return err
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+			return ctx.Err()
 		}
 		pause = min(2*pause, 2*time.Second)
 	}
 }
 
-// once asks once; later: it is worth asking again.
+// once asks once, for the whole answer; later: it is worth asking again.
 func (c *Client) once(ctx context.Context, address, accept string) (body []byte, header http.Header, later bool, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	response, later, err := c.open(ctx, address, accept)
 	if err != nil {
-		return nil, nil, false, err
-	}
-	request.Header.Set("Accept", accept)
-	response, err := c.http.Do(request)
-	if err != nil {
-		return nil, nil, true, fmt.Errorf("%s %w: %w", c.base, ErrUnreachable, err)
+		return nil, nil, later, err
 	}
 	defer response.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
@@ -124,15 +176,35 @@ func (c *Client) once(ctx context.Context, address, accept string) (body []byte,
 	if len(body) > maxAnswer {
 		return nil, nil, false, fmt.Errorf("%s: the answer is larger than %d bytes", address, maxAnswer)
 	}
-	switch response.StatusCode {
-	case http.StatusOK:
-		return body, response.Header, false, nil
-	case http.StatusNotFound:
-		return nil, nil, false, fmt.Errorf("%w: %s", errNotFound, problem(response, body))
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusBadGateway:
-		return nil, nil, true, fmt.Errorf("%s %w: %s", c.base, ErrUnreachable, problem(response, body))
+	return body, response.Header, false, nil
+}
+
+// open asks once and returns a good answer, not yet read; later: it is worth asking again.
+func (c *Client) open(ctx context.Context, address, accept string) (_ *http.Response, later bool, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, false, err
 	}
-	return nil, nil, false, fmt.Errorf("%s: %s", address, problem(response, body))
+	request.Header.Set("Accept", accept)
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, true, fmt.Errorf("%s %w: %w", c.base, ErrUnreachable, err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, false, nil
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxProblem))
+	if err != nil {
+		return nil, true, fmt.Errorf("%s %w: the answer broke off: %w", c.base, ErrUnreachable, err)
+	}
+	switch response.StatusCode {
+	case http.StatusNotFound:
+		return nil, false, fmt.Errorf("%w: %s", errNotFound, problem(response, body))
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusBadGateway:
+		return nil, true, fmt.Errorf("%s %w: %s", c.base, ErrUnreachable, problem(response, body))
+	}
+	return nil, false, fmt.Errorf("%s: %s", address, problem(response, body))
 }
 
 // problem says what a problem document says.
