@@ -270,7 +270,8 @@ func (n *node) openHTTP(ctx context.Context) error {
 		EventsLost: n.metrics.EventsLost,
 		Limits: api.Limits{
 			Body: n.cfg.Limits.Body, Bodies: n.cfg.Limits.Bodies, LiveBuffer: int(n.cfg.Limits.LiveBuffer),
-			Listeners: n.cfg.Limits.Listeners, Query: n.cfg.Limits.Query, Ingest: n.cfg.Limits.Ingest, Stored: n.cfg.Limits.Stored,
+			Listeners: n.cfg.Limits.Listeners, Exports: n.cfg.Limits.Exports, Export: n.cfg.Limits.Export,
+			Query: n.cfg.Limits.Query, Ingest: n.cfg.Limits.Ingest, Stored: n.cfg.Limits.Stored,
 			MaxFuture: n.cfg.Limits.MaxFuture, MaxAge: oldestKept(n.cfg),
 		},
 	})

@@ -73,6 +73,8 @@ type Limits struct {
 	Bodies     int64
 	LiveBuffer int64
 	Listeners  int
+	Exports    int
+	Export     time.Duration
 	Query      time.Duration
 	Ingest     time.Duration
 	Stored     time.Duration

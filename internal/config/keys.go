@@ -142,6 +142,14 @@ var Keys = []Key{
 		kind: "number", set: count(func(c *Config) *int { return &c.Limits.Listeners }, 1, 100_000),
 	},
 	{
+		Name: "limits.exports", Default: "2", Hit: "429; wellhead export tries again for half a minute", Doc: "Exports under way at once. Each holds at most about 8 MiB, and 24 bytes for each device of the site.",
+		kind: "number", set: count(func(c *Config) *int { return &c.Limits.Exports }, 1, 1000),
+	},
+	{
+		Name: "limits.export", Default: "1d", Hit: "it is broken off", Doc: "How long one export may take.",
+		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Limits.Export }, 1),
+	},
+	{
 		Name: "limits.query", Default: "10s", Hit: "504", Doc: "How long a question may take.",
 		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Limits.Query }, 1),
 	},
