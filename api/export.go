@@ -26,6 +26,8 @@ const (
 	pageRollups = 500
 	// sendAt is how much of an export is gathered before it is sent.
 	sendAt = 256 << 10
+	// pieceBytes is what a reader must take within writeTimeout: 2 kB/s.
+	pieceBytes = 64 << 10
 	// aliveAfter is how long an export in frames is silent at most.
 	aliveAfter = 10 * time.Second
 )
@@ -199,6 +201,11 @@ func chosen(all []messages.DeviceWidth, in *exportInput) ([]messages.DeviceWidth
 
 // export sends e, and breaks the connection when it cannot be whole: then no reader takes it for whole.
 func (s *server) export(w http.ResponseWriter, r *http.Request, e *export) {
+	if _, bare := e.form.(*messages.ExportCSV); bare && !r.ProtoAtLeast(1, 1) {
+		writeProblem(w, newProblem(http.StatusHTTPVersionNotSupported, "HTTP/1.0 cannot tell a whole CSV from one that was cut off. "+
+			"Ask with HTTP/1.1 (a proxy in between may have changed it), or for format=ndjson, whose last line says it."))
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.Limits.Export)
 	defer cancel()
 	e.w, e.control = w, http.NewResponseController(w)
@@ -269,12 +276,18 @@ func (e *export) run(ctx context.Context) error {
 	return e.send()
 }
 
-// send sends what was gathered. A reader that takes longer than writeTimeout for it is given up.
+// send sends what was gathered. A reader that takes longer than writeTimeout for a piece of it is given up.
 func (e *export) send() error {
 	e.begun = true
-	err := send(e.w, e.control, e.out)
-	e.out, e.sent = e.out[:0], time.Now()
-	return err
+	defer func() { e.out, e.sent = e.out[:0], time.Now() }()
+	for rest := e.out; len(rest) > 0; {
+		n := min(len(rest), pieceBytes)
+		if err := send(e.w, e.control, rest[:n]); err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	return nil
 }
 
 // readings appends a device's next page of readings. more: there may be others, from next on.

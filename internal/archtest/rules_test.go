@@ -184,6 +184,11 @@ var modules = []struct {
 		[]string{"api"},
 	},
 	{
+		"github.com/parquet-go/parquet-go",
+		"Parquet is one form of file that an export has; a member never writes it",
+		[]string{"internal/export"},
+	},
+	{
 		"github.com/spf13/cobra",
 		"flags and exit codes are cmd's",
 		[]string{"cmd"},
