@@ -38,7 +38,7 @@ const (
 type parquetSink struct {
 	w       io.Writer
 	header  messages.ExportHead
-	writer  *parquet.Writer
+	writer  *parquet.GenericWriter[any]
 	columns []*parquet.ColumnWriter
 	cells   []parquet.Value // of one column
 	text    []byte          // of quality in one column
@@ -89,7 +89,7 @@ func (s *parquetSink) head(h messages.ExportHead) error {
 		doubles *= len(messages.RollupColumns)
 	}
 	s.most = min(mostInRowGroup, rowGroupBytes/(32+9*doubles))
-	s.writer = parquet.NewWriter(s.w, schema(h),
+	s.writer = parquet.NewGenericWriter[any](s.w, schema(h),
 		parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}),
 		parquet.PageBufferSize(pageBuffer),
 		parquet.DataPageStatistics(true),

@@ -22,6 +22,9 @@ var ErrUnreachable = errors.New("cannot be reached")
 // errNotFound means that the server knows no such device.
 var errNotFound = errors.New("not found")
 
+// errSilent ends an answer that is read as it comes.
+var errSilent = fmt.Errorf("nothing came for %v", answerWithin)
+
 const (
 	// patience is how long one question is asked again when the server says "not now" or breaks off.
 	patience = 30 * time.Second
@@ -76,37 +79,41 @@ func (c *Client) Reach(ctx context.Context) error {
 // Stream asks for a path below /api/v1 whose answer is read as it comes. The reader, which must be closed,
 // fails when nothing comes for as long as one question may take.
 func (c *Client) Stream(ctx context.Context, path string, query url.Values, accept string) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	var response *http.Response
+	ctx, cancel := context.WithCancelCause(ctx)
+	var body io.ReadCloser
 	err := c.again(ctx, func() (later bool, err error) {
-		response, later, err = c.open(ctx, c.address(path, query), accept)
+		body, _, later, err = c.open(ctx, c.address(path, query), accept)
 		return later, err
 	})
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return nil, err
 	}
-	silent := time.AfterFunc(answerWithin, cancel)
-	return &streamed{body: response.Body, silent: silent, cancel: cancel}, nil
+	silent := time.AfterFunc(answerWithin, func() { cancel(errSilent) })
+	return &streamed{ctx: ctx, body: body, silent: silent, cancel: cancel}, nil
 }
 
 // streamed is an answer that is read as it comes.
 type streamed struct {
+	ctx    context.Context // of the question
 	body   io.ReadCloser
 	silent *time.Timer // ends it
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 }
 
 func (s *streamed) Read(p []byte) (int, error) {
 	s.silent.Reset(answerWithin)
 	n, err := s.body.Read(p)
 	s.silent.Stop()
+	if err != nil && err != io.EOF && s.ctx.Err() != nil {
+		err = context.Cause(s.ctx)
+	}
 	return n, err
 }
 
 func (s *streamed) Close() error {
 	s.silent.Stop()
-	s.cancel()
+	s.cancel(nil)
 	return s.body.Close()
 }
 
@@ -164,47 +171,47 @@ func (c *Client) again(ctx context.Context, ask func() (later bool, err error)) 
 func (c *Client) once(ctx context.Context, address, accept string) (body []byte, header http.Header, later bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	response, later, err := c.open(ctx, address, accept)
+	stream, header, later, err := c.open(ctx, address, accept)
 	if err != nil {
 		return nil, nil, later, err
 	}
-	defer response.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	defer stream.Close()
+	body, err = io.ReadAll(io.LimitReader(stream, maxAnswer+1))
 	if err != nil {
 		return nil, nil, true, fmt.Errorf("%s %w: the answer broke off: %w", c.base, ErrUnreachable, err)
 	}
 	if len(body) > maxAnswer {
 		return nil, nil, false, fmt.Errorf("%s: the answer is larger than %d bytes", address, maxAnswer)
 	}
-	return body, response.Header, false, nil
+	return body, header, false, nil
 }
 
 // open asks once and returns a good answer, not yet read; later: it is worth asking again.
-func (c *Client) open(ctx context.Context, address, accept string) (_ *http.Response, later bool, err error) {
+func (c *Client) open(ctx context.Context, address, accept string) (stream io.ReadCloser, header http.Header, later bool, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	request.Header.Set("Accept", accept)
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, true, fmt.Errorf("%s %w: %w", c.base, ErrUnreachable, err)
+		return nil, nil, true, fmt.Errorf("%s %w: %w", c.base, ErrUnreachable, err)
 	}
 	if response.StatusCode == http.StatusOK {
-		return response, false, nil
+		return response.Body, response.Header, false, nil
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxProblem))
 	if err != nil {
-		return nil, true, fmt.Errorf("%s %w: the answer broke off: %w", c.base, ErrUnreachable, err)
+		return nil, nil, true, fmt.Errorf("%s %w: the answer broke off: %w", c.base, ErrUnreachable, err)
 	}
 	switch response.StatusCode {
 	case http.StatusNotFound:
-		return nil, false, fmt.Errorf("%w: %s", errNotFound, problem(response, body))
+		return nil, nil, false, fmt.Errorf("%w: %s", errNotFound, problem(response, body))
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusBadGateway:
-		return nil, true, fmt.Errorf("%s %w: %s", c.base, ErrUnreachable, problem(response, body))
+		return nil, nil, true, fmt.Errorf("%s %w: %s", c.base, ErrUnreachable, problem(response, body))
 	}
-	return nil, false, fmt.Errorf("%s: %s", address, problem(response, body))
+	return nil, nil, false, fmt.Errorf("%s: %s", address, problem(response, body))
 }
 
 // problem says what a problem document says.
