@@ -10,8 +10,34 @@ import (
 
 // spareParts are used again with each message.
 type spareParts struct {
-	batch messages.Batch
-	op    *op
+	batch   messages.Batch
+	op      *op
+	inboxes [][]Arrived
+}
+
+// A shard has about as many inboxes in use as devices send in one pull.
+const (
+	mostSpareInboxes = 1024
+	largestSpare     = 64 // readings of an inbox that is used again
+)
+
+// inbox returns an empty inbox.
+func (s *spareParts) inbox() []Arrived {
+	n := len(s.inboxes)
+	if n == 0 {
+		return nil
+	}
+	in := s.inboxes[n-1]
+	s.inboxes = s.inboxes[:n-1]
+	return in
+}
+
+// giveBack takes an inbox that nobody refers to any more.
+func (s *spareParts) giveBack(in []Arrived) {
+	if len(s.inboxes) < mostSpareInboxes && cap(in) <= largestSpare {
+		clear(in)
+		s.inboxes = append(s.inboxes, in[:0])
+	}
 }
 
 // pulled takes messages from the feed, in order. A message at or below what was taken already is
@@ -119,6 +145,7 @@ func (c *core) takeBatch(name int32, m *messages.Message, subject messages.Shard
 		}
 		if len(e.inbox) == 0 && len(block.Readings) > 0 {
 			c.touched = append(c.touched, e)
+			e.inbox = c.spare.inbox()
 		}
 		for k := range block.Readings {
 			e.inbox = append(e.inbox, Arrived{
@@ -222,12 +249,12 @@ func (c *core) deliver() {
 	for i, e := range c.touched {
 		c.touched[i] = nil
 		in := e.inbox
+		e.inbox = nil
 		if !e.ready() {
-			e.inbox = nil
 			c.giveWork(e, work{in: copied(in)})
+			c.spare.giveBack(in)
 			continue
 		}
-		e.inbox = in[:0]
 		o := c.spare.op
 		c.spare.op = nil
 		if o == nil {
@@ -236,11 +263,10 @@ func (c *core) deliver() {
 		o.kind, o.entry, o.limits, o.in = opApply, e, &c.cfg.Limits, in
 		if c.fx.run(o) {
 			c.ran(o)
-			clear(in)
+			c.spare.giveBack(in)
 			o.reset()
 			c.spare.op = o
 		} else {
-			e.inbox = nil
 			c.await(o)
 		}
 	}

@@ -70,7 +70,7 @@ func (g *gather) place(id messages.DeviceID) int {
 	if n < cap(g.batch.Devices) {
 		g.batch.Devices = g.batch.Devices[:n+1]
 		d := &g.batch.Devices[n]
-		*d = persistence.DeviceRows{Device: id, Rows: d.Rows[:0], Rollups: d.Rollups[:0], Records: d.Records[:0]}
+		d.Device = id
 	} else {
 		g.batch.Devices = append(g.batch.Devices, persistence.DeviceRows{Device: id})
 	}
@@ -325,6 +325,7 @@ func (c *core) appended(g *gather, err error) {
 	}
 	g.decoder.Reset()
 	decoders.Put(g.decoder)
+	letGo(g.batch.Devices)
 	devices := g.batch.Devices[:0]
 	deviceRows.Put(&devices)
 	g.batch.Devices, g.decoder = nil, nil
@@ -334,6 +335,15 @@ func (c *core) appended(g *gather, err error) {
 	c.wakeDirty()
 	if c.gather.due(c) {
 		c.flush()
+	}
+}
+
+// letGo forgets what the rows refer to, and keeps the memory of the rows of readings.
+func letGo(devices []persistence.DeviceRows) {
+	for i := range devices {
+		d := &devices[i]
+		clear(d.Rows)
+		*d = persistence.DeviceRows{Rows: d.Rows[:0]}
 	}
 }
 

@@ -146,7 +146,7 @@ func (d *Device) Summary() []messages.Summary {
 		s := &out[c]
 		var total exactTotal
 		for i := range int(w.count) {
-			v := w.value(i, c)
+			v := w.valueAt(i, c)
 			if v != v {
 				continue
 			}
@@ -163,7 +163,7 @@ func (d *Device) Summary() []messages.Summary {
 		s.Mean = total.round() / float64(s.Count)
 		var squares float64
 		for i := range int(w.count) {
-			if v := w.value(i, c); v == v {
+			if v := w.valueAt(i, c); v == v {
 				squares += (v - s.Mean) * (v - s.Mean)
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/wellhead/wellhead/messages"
@@ -236,32 +235,51 @@ func (w *window) appendTo(dst []byte) []byte {
 		return dst
 	}
 	dst = binary.AppendUvarint(dst, uint64(channels))
-	for _, field := range []int{slotTime, slotSequence} {
-		var last, step uint64
-		for i := range n {
-			v := w.slot(i)[field]
-			dst = binary.AppendVarint(dst, int64(v-last-step))
-			if i > 0 {
-				step = v - last
-			}
-			last = v
-		}
-	}
+	dst = appendSteps(dst, n, func(i int) uint64 { return uint64(w.timeAt(i)) })
+	dst = appendSteps(dst, n, w.sequenceAt)
 	column := make([]float64, n)
 	for c := range channels {
 		for i := range column {
-			column[i] = w.value(i, c)
+			column[i] = w.valueAt(i, c)
 		}
 		dst = appendColumn(dst, column)
 	}
 	return w.appendExtras(dst, channels)
 }
 
+// appendSteps writes n numbers, each as how much its distance from the one before has changed.
+func appendSteps(dst []byte, n int, at func(i int) uint64) []byte {
+	var last, step uint64
+	for i := range n {
+		v := at(i)
+		dst = binary.AppendVarint(dst, int64(v-last-step))
+		if i > 0 {
+			step = v - last
+		}
+		last = v
+	}
+	return dst
+}
+
+// steps reads what appendSteps wrote.
+func (r *snapshotReader) steps(n int) []uint64 {
+	out := make([]uint64, n)
+	var last, step uint64
+	for i := range out {
+		v := last + step + uint64(r.varint())
+		if i > 0 {
+			step = v - last
+		}
+		out[i], last = v, v
+	}
+	return out
+}
+
 // usedChannels returns how many channels have a value in the window.
 func (w *window) usedChannels() int {
 	for n := int(w.channels); n > 0; n-- {
 		for i := range int(w.count) {
-			if v := w.value(i, n-1); v == v {
+			if v := w.valueAt(i, n-1); v == v {
 				return n
 			}
 		}
@@ -306,39 +324,34 @@ func (w *window) appendExtras(dst []byte, channels int) []byte {
 }
 
 func (w *window) readFrom(r *snapshotReader) {
-	n := r.number(min(maxWindowCount, uint64(len(r.data)/slotValues)))
+	n := r.number(min(maxWindowCount, uint64(len(r.data)/2))) // at least a byte each for time and sequence
 	if n == 0 {
 		return
 	}
-	w.channels, w.count = int32(r.number(messages.MaxChannels)), int32(n)
+	channels := r.number(messages.MaxChannels)
 	if r.err != nil {
-		w.count = 0
 		return
 	}
-	w.slots = make([]uint64, n*w.stride())
-	for _, field := range []int{slotTime, slotSequence} {
-		var last, step uint64
-		for i := range n {
-			v := last + step + uint64(r.varint())
-			if i > 0 {
-				step = v - last
-			}
-			if field == slotTime && i > 0 && int64(v) <= int64(last) {
-				r.fail("order of times")
-			}
-			w.slot(i)[field], last = v, v
+	times, sequences := r.steps(n), r.steps(n)
+	for i := 1; i < n; i++ {
+		if int64(times[i]) <= int64(times[i-1]) {
+			r.fail("order of times")
 		}
 	}
-	column := make([]float64, n)
-	for c := range int(w.channels) {
+	values, column := make([]float64, n*channels), make([]float64, n)
+	for c := range channels {
 		r.column(column)
 		for i, v := range column {
-			b := omittedBits
-			if v == v {
-				b = math.Float64bits(v)
-			}
-			w.slot(i)[slotValues+c] = b
+			values[i*channels+c] = v
 		}
+	}
+	if r.err != nil {
+		return
+	}
+	w.cells = newCells(n, channels, false)
+	for i := range n {
+		w.store(i, int64(times[i]), sequences[i], values[i*channels:(i+1)*channels])
+		w.count++
 	}
 	w.readExtras(r)
 }

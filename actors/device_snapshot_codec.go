@@ -26,7 +26,7 @@ var powersOfTen = [largestScale + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7
 
 // decimal returns v as a whole number of 10^-scale, if it is exactly that.
 func decimal(v float64, scale int) (int64, bool) {
-	m := math.Round(v * powersOfTen[scale])
+	m := math.RoundToEven(v * powersOfTen[scale])
 	if !(math.Abs(m) < 1<<53) || !same(float64(int64(m))/powersOfTen[scale], v) {
 		return 0, false
 	}

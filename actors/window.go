@@ -1,26 +1,23 @@
 package actors
 
 import (
-	"math"
 	"slices"
 	"strings"
 
 	"github.com/wellhead/wellhead/messages"
 )
 
-// window holds a device's newest readings in ascending order of event time, in one slice without
-// pointers: a ring of slots, each time, sequence and one value a channel. Notes, qualities and flags
-// are stored beside it, and only from the first reading on that has any.
+// window holds a device's newest readings in ascending order of event time: a ring of slots in cells.
+// Notes, qualities and flags are stored beside them, and only from the first reading on that has any.
 //
 // What is in it is a pure function of the readings ever inserted and of its bounds, whatever the
 // order they came in; of equal times the one inserted later stays. The bounds are the caller's:
 // window.insert only keeps order, dropOldest makes room.
 type window struct {
-	slots    []uint64 // capacity * stride
-	extras   *extras  // nil = no reading has any
-	channels int32    // values a slot
-	first    int32    // slot of the oldest reading
-	count    int32
+	cells
+	extras *extras // nil = no reading has any
+	first  int32   // slot of the oldest reading
+	count  int32
 }
 
 // extras is what few devices send.
@@ -30,17 +27,7 @@ type extras struct {
 	quality []uint8  // by slot * channels; nil = all good
 }
 
-const (
-	slotTime     = 0
-	slotSequence = 1
-	slotValues   = 2
-
-	firstCapacity = 4
-)
-
-func (w *window) stride() int { return slotValues + int(w.channels) }
-
-func (w *window) capacity() int { return len(w.slots) / w.stride() }
+const firstCapacity = 4
 
 // place returns the slot number of the i-th oldest reading.
 func (w *window) place(i int) int {
@@ -51,18 +38,12 @@ func (w *window) place(i int) int {
 	return p
 }
 
-func (w *window) slot(i int) []uint64 {
-	s := w.stride()
-	p := w.place(i) * s
-	return w.slots[p : p+s : p+s]
-}
+func (w *window) timeAt(i int) int64 { return w.time(w.place(i)) }
 
-func (w *window) timeAt(i int) int64 { return int64(w.slots[w.place(i)*w.stride()+slotTime]) }
+func (w *window) sequenceAt(i int) uint64 { return w.sequence(w.place(i)) }
 
-// value returns the i-th reading's value of a channel, NaN when omitted.
-func (w *window) value(i, channel int) float64 {
-	return math.Float64frombits(w.slots[w.place(i)*w.stride()+slotValues+channel])
-}
+// valueAt returns the i-th reading's value of a channel, NaN when omitted.
+func (w *window) valueAt(i, channel int) float64 { return w.value(w.place(i), channel) }
 
 // search returns the place of the first reading whose time is at least t, and whether it is t.
 func (w *window) search(t int64) (int, bool) {
@@ -97,25 +78,23 @@ func (w *window) reserveChannels(channels int) {
 	}
 }
 
-// rebuild copies everything into slots of another number or shape.
+// rebuild copies everything into slots of another number or shape, packed if that can be.
 func (w *window) rebuild(capacity, channels int) {
 	old := *w
-	w.channels, w.first = int32(channels), 0
-	w.slots = make([]uint64, capacity*w.stride())
+	w.first, w.count = 0, 0
+	w.cells = newCells(capacity, channels, false)
 	if old.extras != nil {
 		w.extras = &extras{notes: make([]string, capacity), flags: make([]uint8, capacity)}
 		if old.extras.quality != nil {
 			w.extras.quality = make([]uint8, capacity*channels)
 		}
 	}
-	for i := range int(w.count) {
-		from, to := old.slot(i), w.slot(i)
-		n := copy(to, from)
-		for ; n < len(to); n++ {
-			to[n] = omittedBits
-		}
+	var values [messages.MaxChannels]float64
+	for i := range int(old.count) {
+		p := old.place(i)
+		w.store(i, old.time(p), old.sequence(p), old.values(values[:old.channels], p))
+		w.count++
 		if w.extras != nil {
-			p := old.place(i)
 			w.extras.notes[i], w.extras.flags[i] = old.extras.notes[p], old.extras.flags[p]
 			if w.extras.quality != nil {
 				copy(w.extras.quality[i*channels:(i+1)*channels], old.extras.quality[p*int(old.channels):(p+1)*int(old.channels)])
@@ -123,9 +102,6 @@ func (w *window) rebuild(capacity, channels int) {
 		}
 	}
 }
-
-// omittedBits is the one NaN that stands for an omitted value in memory.
-var omittedBits = math.Float64bits(messages.Omitted())
 
 // insert puts a reading at place i; the caller has reserved room and searched the place. At both ends
 // it costs the same whatever the window's length.
@@ -147,12 +123,12 @@ func (w *window) insert(i int, r *messages.Reading, sequence uint64, flags uint8
 
 // move copies the reading at place from to place to.
 func (w *window) move(to, from int) {
-	copy(w.slot(to), w.slot(from))
+	p, q := w.place(to), w.place(from)
+	copy(w.slot(p), w.slot(q))
 	x := w.extras
 	if x == nil {
 		return
 	}
-	p, q := w.place(to), w.place(from)
 	x.notes[p], x.flags[p] = x.notes[q], x.flags[q]
 	if x.quality != nil {
 		n := int(w.channels)
@@ -162,16 +138,7 @@ func (w *window) move(to, from int) {
 
 // set overwrites the reading at place i whole.
 func (w *window) set(i int, r *messages.Reading, sequence uint64, flags uint8) {
-	s := w.slot(i)
-	s[slotTime], s[slotSequence] = uint64(r.Time), sequence
-	values := s[slotValues:]
-	for c := range values {
-		if c < len(r.Values) && r.Values[c] == r.Values[c] {
-			values[c] = math.Float64bits(r.Values[c])
-		} else {
-			values[c] = omittedBits
-		}
-	}
+	w.store(w.place(i), r.Time, sequence, r.Values)
 	if w.extras != nil || r.Note != "" || flags != 0 || anyQuality(r) {
 		w.setExtras(i, r, flags)
 	}
@@ -219,13 +186,16 @@ func (w *window) dropOldest() int64 {
 	if w.count == 0 {
 		w.first = 0
 	}
+	if w.first == 0 && w.wide && w.packable() { // looked at once in a turn of the ring
+		w.rebuild(w.capacity(), int(w.channels))
+	}
 	return t
 }
 
 // shrink gives memory back that a smaller window does not need.
 func (w *window) shrink(most int) {
 	if w.count == 0 {
-		*w = window{channels: w.channels}
+		*w = window{cells: cells{channels: w.channels}}
 	} else if c := w.capacity(); c > 2*max(most, int(w.count)) {
 		w.rebuild(max(int(w.count), firstCapacity), int(w.channels))
 	}
@@ -234,12 +204,10 @@ func (w *window) shrink(most int) {
 // valuesInto copies the i-th reading's values to dst, which is w.channels long, and returns them
 // without the omitted ones at the end.
 func (w *window) valuesInto(dst []float64, i int) []float64 {
-	n := 0
-	for c, b := range w.slot(i)[slotValues:] {
-		dst[c] = math.Float64frombits(b)
-		if b != omittedBits {
-			n = c + 1
-		}
+	dst = w.values(dst, w.place(i))
+	n := len(dst)
+	for n > 0 && dst[n-1] != dst[n-1] {
+		n--
 	}
 	return dst[:n:n]
 }
@@ -247,8 +215,7 @@ func (w *window) valuesInto(dst []float64, i int) []float64 {
 // sample returns the i-th reading, with its values in dst.
 func (w *window) sample(i int, dst []float64) messages.Sample {
 	var out messages.Sample
-	slot := w.slot(i)
-	out.Time, out.Sequence = int64(slot[slotTime]), slot[slotSequence]
+	out.Time, out.Sequence = w.timeAt(i), w.sequenceAt(i)
 	out.Values = w.valuesInto(dst, i)
 	if x := w.extras; x != nil {
 		p, n := w.place(i), int(w.channels)

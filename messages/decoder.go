@@ -44,6 +44,8 @@ func (d *Decoder) Reset() {
 	clear(d.blocks.chunk)
 	d.values.reset()
 	d.quality.reset()
+	clear(d.readings.chunk) // names and notes are parts of payloads, which are not to stay for them
+	clear(d.blocks.chunk)
 	d.readings.reset()
 	d.blocks.reset()
 	clear(d.refused)

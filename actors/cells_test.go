@@ -1,0 +1,118 @@
+package actors
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/wellhead/wellhead/messages"
+)
+
+// drawValue draws what instruments send, and what only tests do.
+func drawValue(t *rapid.T) float64 {
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
+	case 0:
+		return messages.Omitted()
+	case 1:
+		return rapid.Float64().Filter(func(v float64) bool { return v == v && !math.IsInf(v, 0) }).Draw(t, "any")
+	case 2:
+		return rapid.SampledFrom([]float64{
+			0, math.Copysign(0, -1), math.MaxInt32, math.MinInt32, math.MinInt32 + 1, math.MaxInt32 + 1, 0.1, 1e-9, 1e-10, 0.30000000000000004,
+		}).Draw(t, "edge")
+	default:
+		scale := rapid.IntRange(0, 4).Draw(t, "scale")
+		return float64(rapid.Int32Range(-99_999, 99_999).Draw(t, "digits")) / powersOfTen[scale]
+	}
+}
+
+// TestWindowKeepsEveryBit compares a window with a plain list.
+func TestWindowKeepsEveryBit(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const most = 8
+		var w window
+		var want []messages.Sample
+		span := rapid.SampledFrom([]int64{20, 1 << 31, 1 << 33}).Draw(t, "span")
+		for range rapid.IntRange(1, 40).Draw(t, "readings") {
+			r := messages.Reading{Time: 1_700_000_000_000 + rapid.Int64Range(-span, span).Draw(t, "time")}
+			for range rapid.IntRange(0, 6).Draw(t, "channels") {
+				r.Values = append(r.Values, drawValue(t))
+			}
+			sequence := rapid.SampledFrom([]uint64{1, 1 << 31, 1 << 40, math.MaxUint64}).Draw(t, "sequence")
+			insertBoth(&w, &want, &r, sequence, most)
+			compareWindow(t, &w, want)
+		}
+		var copied window
+		r := snapshotReader{data: w.appendTo(nil)}
+		if copied.readFrom(&r); r.err != nil {
+			t.Fatal(r.err)
+		}
+		compareWindow(t, &copied, want)
+	})
+}
+
+func insertBoth(w *window, want *[]messages.Sample, r *messages.Reading, sequence uint64, most int) {
+	sample := messages.Sample{Reading: *r, Sequence: sequence}
+	i, found := w.search(r.Time)
+	if found {
+		w.reserveChannels(len(r.Values))
+		w.set(i, r, sequence, 0)
+		(*want)[i] = sample
+		return
+	}
+	if int(w.count) == most {
+		w.dropOldest()
+		*want = (*want)[1:]
+		i = max(0, i-1)
+	}
+	w.reserve(len(r.Values), most)
+	w.insert(i, r, sequence, 0)
+	*want = slices.Insert(*want, i, sample)
+}
+
+func compareWindow(t *rapid.T, w *window, want []messages.Sample) {
+	t.Helper()
+	if int(w.count) != len(want) {
+		t.Fatalf("%d readings in the window, want %d", w.count, len(want))
+	}
+	var values [messages.MaxChannels]float64
+	for i, s := range want {
+		got := w.sample(i, values[:w.channels])
+		if got.Time != s.Time || got.Sequence != s.Sequence {
+			t.Fatalf("reading %d of %d: time %d sequence %d, want %d and %d", i, len(want), got.Time, got.Sequence, s.Time, s.Sequence)
+		}
+		for c := range max(len(got.Values), len(s.Values)) {
+			if g, e := valueAt(got.Values, c), valueAt(s.Values, c); !same(g, e) {
+				t.Fatalf("reading %d of %d, channel %d: %v, want %v", i, len(want), c, g, e)
+			}
+		}
+	}
+}
+
+// TestWindowPacksAgain holds that one odd value makes a window wide only while it is in it.
+func TestWindowPacksAgain(t *testing.T) {
+	const most = 4
+	var w window
+	var want []messages.Sample
+	add := func(k int, v float64) {
+		insertBoth(&w, &want, &messages.Reading{Time: int64(k), Values: []float64{v}}, uint64(k), most)
+	}
+	for k := range most {
+		add(k, 20.25)
+	}
+	if w.wide {
+		t.Fatal("decimals are wide")
+	}
+	packed := len(w.words)
+	add(most, math.Pi)
+	if !w.wide || w.valueAt(most-1, 0) != math.Pi {
+		t.Fatalf("after pi: wide %v, %v", w.wide, w.valueAt(most-1, 0))
+	}
+	for k := range 2 * most {
+		add(most+1+k, 20.25)
+	}
+	if w.wide || len(w.words) != packed {
+		t.Errorf("wide %v, %d words, want %d, after the odd value has left", w.wide, len(w.words), packed)
+	}
+}
