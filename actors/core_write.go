@@ -325,9 +325,11 @@ func (c *core) appended(g *gather, err error) {
 	}
 	g.decoder.Reset()
 	decoders.Put(g.decoder)
-	letGo(g.batch.Devices)
-	devices := g.batch.Devices[:0]
-	deviceRows.Put(&devices)
+	if devices := g.batch.Devices; 4*len(devices) >= cap(devices) { // else they are of a flood that is over
+		letGo(devices)
+		devices = devices[:0]
+		deviceRows.Put(&devices)
+	}
 	g.batch.Devices, g.decoder = nil, nil
 	for _, name := range g.messages {
 		c.close(name)

@@ -44,8 +44,6 @@ func (d *Decoder) Reset() {
 	clear(d.blocks.chunk)
 	d.values.reset()
 	d.quality.reset()
-	clear(d.readings.chunk) // names and notes are parts of payloads, which are not to stay for them
-	clear(d.blocks.chunk)
 	d.readings.reset()
 	d.blocks.reset()
 	clear(d.refused)
@@ -167,8 +165,9 @@ func (a *arena[T]) take(n int) []T {
 // untake gives back the last n elements of what take returned last.
 func (a *arena[T]) untake(n int) { a.chunk = a.chunk[:len(a.chunk)-n] }
 
+// reset takes all back. A chunk that was far too large this time is let go of: floods end.
 func (a *arena[T]) reset() {
-	if cap(a.chunk) > largestKept {
+	if cap(a.chunk) > largestKept || cap(a.chunk) > max(4*len(a.chunk), smallestChunk) {
 		a.chunk = nil
 		return
 	}
