@@ -17,7 +17,7 @@ type spareParts struct {
 
 // A shard has about as many inboxes in use as devices send in one pull.
 const (
-	mostSpareInboxes = 1024
+	mostSpareInboxes = 256
 	largestSpare     = 64 // readings of an inbox that is used again
 )
 

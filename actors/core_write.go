@@ -25,15 +25,34 @@ func (c *core) newGather() *gather {
 	g := &gather{no: c.gatherNo, batch: persistence.Batch{Shard: c.shard}}
 	g.decoder = decoders.Get().(*messages.Decoder)
 	g.batch.Devices = *deviceRows.Get().(*[]persistence.DeviceRows)
+	if g.batch.Devices == nil && c.gather != nil {
+		g.batch.Devices = make([]persistence.DeviceRows, 0, len(c.gather.batch.Devices))
+	}
 	return g
 }
 
-// Memory that the next gather of any shard uses again. What is not used for a while is freed: after a
-// flood it would be gigabytes.
+// Memory that the next gather of any shard uses again, after those that were large: under a flood. What
+// is not used for a while is freed, or it would be gigabytes afterwards. Small gathers leave theirs to the
+// collector: what 64 shards keep for the next second is more than the second's garbage.
 var (
 	decoders   = sync.Pool{New: func() any { return &messages.Decoder{} }}
 	deviceRows = sync.Pool{New: func() any { return new([]persistence.DeviceRows) }}
 )
+
+// pooledFrom is the wire bytes from which a gather's memory is kept.
+const pooledFrom = 64 << 10
+
+// recycle lets go of the memory of a gather that is stored.
+func (g *gather) recycle() {
+	if devices := g.batch.Devices; g.bytes >= pooledFrom && 4*len(devices) >= cap(devices) {
+		g.decoder.Reset()
+		decoders.Put(g.decoder)
+		letGo(devices)
+		devices = devices[:0]
+		deviceRows.Put(&devices)
+	}
+	g.batch.Devices, g.decoder = nil, nil
+}
 
 // due tells whether the gather should be handed to the archive now.
 func (g *gather) due(c *core) bool {
@@ -323,14 +342,7 @@ func (c *core) appended(g *gather, err error) {
 			break
 		}
 	}
-	g.decoder.Reset()
-	decoders.Put(g.decoder)
-	if devices := g.batch.Devices; 4*len(devices) >= cap(devices) { // else they are of a flood that is over
-		letGo(devices)
-		devices = devices[:0]
-		deviceRows.Put(&devices)
-	}
-	g.batch.Devices, g.decoder = nil, nil
+	g.recycle()
 	for _, name := range g.messages {
 		c.close(name)
 	}

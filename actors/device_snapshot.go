@@ -297,7 +297,7 @@ func (w *window) appendExtras(dst []byte, channels int) []byte {
 	}
 	for i := range n {
 		p := w.place(i)
-		if x.notes[p] != "" {
+		if x.note(p) != "" {
 			dst[head] |= windowNotes
 		}
 		if x.flags[p] != 0 {
@@ -311,7 +311,7 @@ func (w *window) appendExtras(dst []byte, channels int) []byte {
 	for i := range n {
 		p := w.place(i)
 		if has&windowNotes != 0 {
-			dst = appendString(dst, x.notes[p])
+			dst = appendString(dst, x.note(p))
 		}
 		if has&windowFlags != 0 {
 			dst = append(dst, x.flags[p])
@@ -362,14 +362,14 @@ func (w *window) readExtras(r *snapshotReader) {
 		return
 	}
 	n, channels := int(w.count), int(w.channels)
-	x := &extras{notes: make([]string, n), flags: make([]uint8, n)}
+	x := &extras{flags: make([]uint8, n)}
 	w.extras = x
 	if has&windowQuality != 0 {
 		x.quality = make([]uint8, n*channels)
 	}
 	for i := range n {
 		if has&windowNotes != 0 {
-			x.notes[i] = r.string()
+			x.setNote(i, r.string())
 		}
 		if has&windowFlags != 0 {
 			x.flags[i] = r.byte()

@@ -22,12 +22,25 @@ type window struct {
 
 // extras is what few devices send.
 type extras struct {
-	notes   []string // by slot
-	flags   []uint8  // by slot
-	quality []uint8  // by slot * channels; nil = all good
+	notes   map[int32]string // by slot; nil = none
+	flags   []uint8          // by slot
+	quality []uint8          // by slot * channels; nil = all good
 }
 
 const firstCapacity = 4
+
+func (x *extras) note(p int) string { return x.notes[int32(p)] }
+
+func (x *extras) setNote(p int, note string) {
+	switch {
+	case note == "":
+		delete(x.notes, int32(p))
+	case x.notes == nil:
+		x.notes = map[int32]string{int32(p): note}
+	default:
+		x.notes[int32(p)] = note
+	}
+}
 
 // place returns the slot number of the i-th oldest reading.
 func (w *window) place(i int) int {
@@ -84,7 +97,7 @@ func (w *window) rebuild(capacity, channels int) {
 	w.first, w.count = 0, 0
 	w.cells = newCells(capacity, channels, false)
 	if old.extras != nil {
-		w.extras = &extras{notes: make([]string, capacity), flags: make([]uint8, capacity)}
+		w.extras = &extras{flags: make([]uint8, capacity)}
 		if old.extras.quality != nil {
 			w.extras.quality = make([]uint8, capacity*channels)
 		}
@@ -95,7 +108,8 @@ func (w *window) rebuild(capacity, channels int) {
 		w.store(i, old.time(p), old.sequence(p), old.values(values[:old.channels], p))
 		w.count++
 		if w.extras != nil {
-			w.extras.notes[i], w.extras.flags[i] = old.extras.notes[p], old.extras.flags[p]
+			w.extras.setNote(i, old.extras.note(p))
+			w.extras.flags[i] = old.extras.flags[p]
 			if w.extras.quality != nil {
 				copy(w.extras.quality[i*channels:(i+1)*channels], old.extras.quality[p*int(old.channels):(p+1)*int(old.channels)])
 			}
@@ -129,7 +143,8 @@ func (w *window) move(to, from int) {
 	if x == nil {
 		return
 	}
-	x.notes[p], x.flags[p] = x.notes[q], x.flags[q]
+	x.setNote(p, x.note(q))
+	x.flags[p] = x.flags[q]
 	if x.quality != nil {
 		n := int(w.channels)
 		copy(x.quality[p*n:(p+1)*n], x.quality[q*n:(q+1)*n])
@@ -156,10 +171,11 @@ func anyQuality(r *messages.Reading) bool {
 
 func (w *window) setExtras(i int, r *messages.Reading, flags uint8) {
 	if w.extras == nil {
-		w.extras = &extras{notes: make([]string, w.capacity()), flags: make([]uint8, w.capacity())}
+		w.extras = &extras{flags: make([]uint8, w.capacity())}
 	}
 	x, p, n := w.extras, w.place(i), int(w.channels)
-	x.notes[p], x.flags[p] = strings.Clone(r.Note), flags
+	x.setNote(p, strings.Clone(r.Note))
+	x.flags[p] = flags
 	if x.quality == nil {
 		if !anyQuality(r) {
 			return
@@ -179,7 +195,7 @@ func (w *window) setExtras(i int, r *messages.Reading, flags uint8) {
 func (w *window) dropOldest() int64 {
 	t := w.timeAt(0)
 	if w.extras != nil {
-		w.extras.notes[w.first] = "" // let go of its memory
+		w.extras.setNote(int(w.first), "") // let go of its memory
 	}
 	w.first = int32(w.place(1))
 	w.count--
@@ -219,7 +235,7 @@ func (w *window) sample(i int, dst []float64) messages.Sample {
 	out.Values = w.valuesInto(dst, i)
 	if x := w.extras; x != nil {
 		p, n := w.place(i), int(w.channels)
-		out.Note = x.notes[p]
+		out.Note = x.note(p)
 		if x.quality != nil {
 			q := x.quality[p*n : p*n+len(out.Values)]
 			if slices.ContainsFunc(q, func(q uint8) bool { return q != 0 }) {

@@ -10,22 +10,20 @@ import (
 
 // A member collects garbage as often as costs little. Windows are most of what lives in it and hold no
 // pointers, so at the rates of a fleet that reports every few seconds collecting at 10 % of garbage takes
-// about 2 % of the machine; under a flood it would take a fifth, and then more garbage is let lie. 100 is
-// Go's own default.
+// less than 2 % of the machine; under a flood it would take a fifth, and then more garbage is let lie.
 const (
-	leastGarbage = 10  // percent of what lives
-	mostGarbage  = 100 // percent of what lives
-	startGarbage = 25  // percent of what lives
+	leastGarbage = 10 // percent of what lives
+	mostGarbage  = 50 // percent of what lives; beyond it a flood gains nothing that was measurable
+	startGarbage = 25 // percent of what lives
 
-	cheapShare = 0.02 // of the machine's CPU: below it, collect more often
-	dearShare  = 0.04 // above it, less often
+	garbageShare = 0.03 // of the machine's CPU that collecting may take
 
 	garbageEvery = time.Second
 )
 
 // TuneGarbage sets how much garbage is gathered before it is collected, in percent of what lives, so that
-// collecting takes 2 to 4 % of the machine's CPU and the percentage stays within 10 and 100. It returns
-// when ctx is done and leaves the percentage as it is then. Call it once in a process.
+// collecting takes 3 % of the machine's CPU and the percentage stays within 10 and 50. It returns when ctx
+// is done and leaves the percentage as it is then. Call it once in a process.
 func TuneGarbage(ctx context.Context) {
 	percent := float64(startGarbage)
 	debug.SetGCPercent(startGarbage)
@@ -50,23 +48,23 @@ func TuneGarbage(ctx context.Context) {
 	}
 }
 
-// nextGarbage returns the percentage that follows on one with which collecting took that share.
+// nextGarbage returns the percentage that follows on one with which collecting took that share: twice the
+// garbage costs half as much. It rises slowly, so that a burst is over before it counts.
 func nextGarbage(percent, share float64) float64 {
-	switch {
-	case share < cheapShare:
-		return max(leastGarbage, percent*0.9)
-	case share > dearShare:
-		return min(mostGarbage, percent*1.25)
-	default:
-		return percent
-	}
+	next := min(percent*share/garbageShare, percent*1.1)
+	return min(max(next, leastGarbage), mostGarbage)
 }
 
-// collector is CPU time, in seconds of all processors together.
+// collector is CPU time, in seconds of all processors together. What collects on a processor that nobody
+// else wants is not counted.
 type collector struct{ collecting, total float64 }
 
 func readCollector() collector {
-	samples := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/total:cpu-seconds"}}
+	samples := []metrics.Sample{
+		{Name: "/cpu/classes/gc/total:cpu-seconds"},
+		{Name: "/cpu/classes/gc/mark/idle:cpu-seconds"},
+		{Name: "/cpu/classes/total:cpu-seconds"},
+	}
 	metrics.Read(samples)
-	return collector{collecting: samples[0].Value.Float64(), total: samples[1].Value.Float64()}
+	return collector{collecting: samples[0].Value.Float64() - samples[1].Value.Float64(), total: samples[2].Value.Float64()}
 }

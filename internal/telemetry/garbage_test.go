@@ -16,7 +16,7 @@ func TestGarbageFollowsItsCost(t *testing.T) {
 		least, most float64
 	}{
 		{"idle", 0.01, leastGarbage, leastGarbage},
-		{"flood", 1, 25, 50},
+		{"flood", 0.9, 29, 31},
 		{"worst", 100, mostGarbage, mostGarbage},
 		{"idle again", 0.01, leastGarbage, leastGarbage},
 	} {
