@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"regexp"
 	"time"
@@ -28,7 +29,7 @@ type recordingFlags struct {
 	noteColumn     string
 	channels       []string
 	skipColumns    []string
-	skipBad        bool
+	badRows        string
 	shiftTo        string
 	speed          string
 }
@@ -46,7 +47,7 @@ func (f *recordingFlags) addTo(c *cobra.Command) {
 	flags.StringVar(&f.noteColumn, "note-column", "", "`COLUMN` that holds notes")
 	flags.StringSliceVar(&f.channels, "channels", nil, "`COLUMNS` that are channels, in this order (default: all others)")
 	flags.StringSliceVar(&f.skipColumns, "skip-columns", nil, "`COLUMNS` that are no channels")
-	flags.BoolVar(&f.skipBad, "skip-bad", false, "count rows that cannot be read and go on, instead of ending")
+	flags.StringVar(&f.badRows, "bad-rows", "stop", "what a row that cannot be read does: stop ends the command, skip counts and reports it and goes on")
 	flags.StringVar(&f.shiftTo, "shift-to", "", "move all event times so that the oldest is at `TIME`; now: so that the newest is now, or with --speed 1x the oldest")
 	flags.StringVar(&f.speed, "speed", "max", "max, or a factor of the recorded speed such as 60x or 1x")
 }
@@ -55,7 +56,10 @@ func (f *recordingFlags) addTo(c *cobra.Command) {
 func (f *recordingFlags) options() (recording.Options, error) {
 	o := recording.Options{
 		TimeColumn: f.timeColumn, TimeFormat: f.timeFormat, Omitted: f.omitted, DeviceColumn: f.deviceColumn,
-		NoteColumn: f.noteColumn, Channels: f.channels, SkipColumns: f.skipColumns, SkipBad: f.skipBad,
+		NoteColumn: f.noteColumn, Channels: f.channels, SkipColumns: f.skipColumns, SkipBad: f.badRows == "skip",
+	}
+	if f.badRows != "stop" && f.badRows != "skip" {
+		return o, fmt.Errorf("--bad-rows %q is neither stop nor skip", f.badRows)
 	}
 	if err := messages.CheckName("site", f.site); err != nil {
 		return o, fmt.Errorf("--site: %w", err)
@@ -132,6 +136,7 @@ func (f *recordingFlags) verifyCommand(server, shiftedTo string, files []string)
 		{"--device-column", f.deviceColumn, ""},
 		{"--note-column", f.noteColumn, ""},
 		{"--shift-to", shiftedTo, ""},
+		{"--bad-rows", f.badRows, "stop"},
 	} {
 		if a.value != a.usual {
 			args = append(args, a.name, a.value)
@@ -145,20 +150,58 @@ func (f *recordingFlags) verifyCommand(server, shiftedTo string, files []string)
 			args = append(args, list.name, v)
 		}
 	}
-	if f.skipBad {
-		args = append(args, "--skip-bad")
-	}
 	return commandLine(append(append(args, "--"), files...))
 }
 
 // replayed is what replay reports.
 type replayed struct {
 	sending
+	readFiles
+}
+
+// readFiles is what replay and verify replay report of the files they have read.
+type readFiles struct {
 	Files   int   `json:"files"`
 	Rows    int64 `json:"rows"`
 	Omitted int64 `json:"omitted"` // values
-	Bad     int64 `json:"bad"`     // rows that could not be read
+	Bad     int64 `json:"bad"`     // rows that could not be read and were skipped
+	// BadRows are the first of these, each with file and line.
+	BadRows []string `json:"badRows"`
+	Notices []string `json:"notices"`
 }
+
+func newReadFiles(s recording.Stats) readFiles {
+	return readFiles{
+		Files: s.Files, Rows: s.Rows, Omitted: s.Omitted, Bad: s.Bad.Count,
+		BadRows: append([]string{}, s.Bad.First...), Notices: append([]string{}, s.Notices.First...),
+	}
+}
+
+// String says it in words.
+func (r *readFiles) String() string {
+	return fmt.Sprintf("read %s rows of %d files, %s omitted values, %s bad rows", grouped(r.Rows), r.Files, grouped(r.Omitted), grouped(r.Bad))
+}
+
+// tellOdd says on standard error what was odd in files, so that nobody overlooks what is not in the stream.
+func tellOdd(w io.Writer, s recording.Stats) {
+	tellRemarks(w, s.Notices)
+	if s.Bad.Count > 0 {
+		fmt.Fprintf(w, "SKIPPED %s rows that cannot be read; they were not sent:\n", grouped(s.Bad.Count))
+		tellRemarks(w, s.Bad)
+	}
+}
+
+func tellRemarks(w io.Writer, r recording.Remarks) {
+	for _, remark := range r.First {
+		fmt.Fprintln(w, remark)
+	}
+	if more := r.Count - int64(len(r.First)); more > 0 {
+		fmt.Fprintf(w, "… and %s more\n", grouped(more))
+	}
+}
+
+// openAtOnce is how many devices' files are open at once where order between devices does not matter.
+const openAtOnce = 256
 
 func newReplayCommand() *cobra.Command {
 	var flags recordingFlags
@@ -192,7 +235,11 @@ func runReplay(c *cobra.Command, flags *recordingFlags, send *sendFlags, files [
 	if err != nil {
 		return wrongUse(err)
 	}
-	merged, err := recording.Merge(sources)
+	most := 0
+	if p.Speed() == 0 {
+		most = openAtOnce
+	}
+	merged, err := recording.Merge(sources, most)
 	if err != nil {
 		return wrongUse(err)
 	}
@@ -214,13 +261,11 @@ func runReplay(c *cobra.Command, flags *recordingFlags, send *sendFlags, files [
 	}
 	shown.end()
 	stats := merged.Stats()
-	out.Devices, out.Files, out.Rows, out.Omitted, out.Bad = devices, stats.Files, stats.Rows, stats.Omitted, stats.Bad
-	for _, bad := range stats.Examples {
-		fmt.Fprintln(c.ErrOrStderr(), bad)
-	}
+	out.Devices, out.readFiles = devices, newReadFiles(stats)
+	tellOdd(c.ErrOrStderr(), stats)
 	if err != nil || !send.asJSON {
 		if err == nil {
-			fmt.Fprintf(c.OutOrStdout(), "read %s rows of %d files, %s omitted values, %s bad rows\n", grouped(out.Rows), out.Files, grouped(out.Omitted), grouped(out.Bad))
+			fmt.Fprintln(c.OutOrStdout(), &out.readFiles)
 		}
 		return report(c, false, &out.sending, s, readable(err))
 	}

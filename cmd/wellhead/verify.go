@@ -72,7 +72,7 @@ func newVerifySimulateCommand() *cobra.Command {
 			if err != nil {
 				return wrongUse(fmt.Errorf("--%w", err))
 			}
-			return runVerify(c, &check, o.Site, f.Distinct(), fleetDevices(f))
+			return runVerify(c, &check, o.Site, f.Distinct(), fleetDevices(f), nil)
 		},
 	}
 	fleet.addTo(c)
@@ -117,7 +117,7 @@ func newVerifyReplayCommand() *cobra.Command {
 			if err != nil {
 				return wrongUse(err)
 			}
-			return runVerify(c, &check, flags.site, 0, recordedDevices(sources))
+			return runVerify(c, &check, flags.site, 0, recordedDevices(sources), sources)
 		},
 	}
 	flags.addTo(c)
@@ -148,7 +148,15 @@ func recordedDevices(sources []*recording.Source) iter.Seq2[verify.Device, error
 	}
 }
 
-func runVerify(c *cobra.Command, flags *checkFlags, site string, total int64, devices iter.Seq2[verify.Device, error]) error {
+// verified is what verify reports.
+type verified struct {
+	verify.Report
+	*readFiles // of a recording
+}
+
+// runVerify compares the devices with what the server has. sources are what they are read from, if they
+// were recorded.
+func runVerify(c *cobra.Command, flags *checkFlags, site string, total int64, devices iter.Seq2[verify.Device, error], sources []*recording.Source) error {
 	client, err := verify.NewClient(flags.server)
 	if err != nil {
 		return wrongUse(fmt.Errorf("--server: %w", err))
@@ -167,9 +175,22 @@ func runVerify(c *cobra.Command, flags *checkFlags, site string, total int64, de
 	if err != nil {
 		return err
 	}
+	out := verified{Report: report}
+	if sources != nil {
+		var stats recording.Stats
+		for _, s := range sources {
+			stats.Add(s.Stats)
+		}
+		tellOdd(c.ErrOrStderr(), stats)
+		read := newReadFiles(stats)
+		out.readFiles = &read
+	}
 	if flags.asJSON {
-		err = writeJSON(c.OutOrStdout(), report)
+		err = writeJSON(c.OutOrStdout(), out)
 	} else {
+		if out.readFiles != nil {
+			fmt.Fprintln(c.OutOrStdout(), out.readFiles)
+		}
 		err = report.Write(c.OutOrStdout())
 	}
 	if err == nil && !report.Clean() {

@@ -11,6 +11,7 @@ type Merged struct {
 	queue []*head
 	last  *head // whose row is out; nil = none
 	all   []*Source
+	begun int // how many of all are begun
 }
 
 // head is a source with its next row.
@@ -21,27 +22,39 @@ type head struct {
 	order  int
 }
 
-// Merge begins to read the sources: it opens the first file of each. Close it afterwards, also after an error.
-func Merge(sources []*Source) (*Merged, error) {
+// Merge begins to read the sources: it opens the first file of each. With most > 0 only so many are open
+// at once: the others follow as these end, and event times go back then. Close it afterwards, also after
+// an error.
+func Merge(sources []*Source, most int) (*Merged, error) {
 	m := &Merged{all: sources}
-	for i, s := range sources {
-		h := &head{source: s, order: i}
+	for len(m.queue) < most || most <= 0 {
+		if ok, err := m.begin(); !ok || err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// begin begins to read the next source that has rows; false when there is none.
+func (m *Merged) begin() (bool, error) {
+	for m.begun < len(m.all) {
+		s := m.all[m.begun]
+		m.begun++
 		row, err := s.Next()
 		if err == io.EOF {
 			continue
 		}
 		if err != nil {
-			return m, err
+			return false, err
 		}
-		h.row, h.pace = row, row.Reading.Time
-		m.queue = append(m.queue, h)
+		heap.Push((*queue)(m), &head{source: s, row: row, pace: row.Reading.Time, order: m.begun})
+		return true, nil
 	}
-	heap.Init((*queue)(m))
-	return m, nil
+	return false, nil
 }
 
 // Next returns the next row, valid until the one after it, and when it is due, in event time: that never
-// goes back. io.EOF after the last.
+// goes back, unless Merge begins sources later. io.EOF after the last.
 func (m *Merged) Next() (row *Row, due int64, err error) {
 	if m.last != nil {
 		h := m.last
@@ -50,6 +63,9 @@ func (m *Merged) Next() (row *Row, due int64, err error) {
 		switch {
 		case err == io.EOF:
 			heap.Remove((*queue)(m), 0)
+			if _, err := m.begin(); err != nil {
+				return nil, 0, err
+			}
 		case err != nil:
 			return nil, 0, err
 		default:

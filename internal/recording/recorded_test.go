@@ -1,28 +1,16 @@
 package recording
 
 import (
-	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
-)
 
-// testdata returns the folder of recorded public data.
-func testdata(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("WELLHEAD_TESTDATA")
-	if dir == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("WELLHEAD_TESTDATA is not set: the recorded data must be tested in CI")
-		}
-		t.Skip("SKIPPED: WELLHEAD_TESTDATA is not set, so nothing is tested on recorded data")
-	}
-	return dir
-}
+	"github.com/wellhead/wellhead/internal/testenv"
+)
 
 // TestRecorded holds what is known of the public recordings: counted by others, with other programs.
 func TestRecorded(t *testing.T) {
-	dir := testdata(t)
+	dir := testenv.Recordings(t)
 	wholeName := regexp.MustCompile(`^(.*?)\.csv`)
 	type want struct {
 		devices                  int
@@ -48,13 +36,22 @@ func TestRecorded(t *testing.T) {
 			want{11, 19_964, 19_964, 0, 0},
 		},
 		{
-			"pump, two files as one device",
+			"pumps, without the labels that not every file has",
+			[]string{"skab/*.csv"},
+			Options{TimeColumn: "datetime", Separator: ';', DeviceFromName: wholeName, SkipColumns: []string{"anomaly", "changepoint"}},
+			want{11, 19_964, 19_964, 0, 0},
+		},
+		{
+			"a pump, two files as one device in the order given",
 			[]string{"skab/anomaly-free*.csv", "skab/other_14.csv"},
-			Options{
-				TimeColumn: "datetime", Separator: ';', DeviceFromName: regexp.MustCompile(`(a|o)`),
-				Channels: []string{"Accelerometer1RMS", "Accelerometer2RMS", "Current", "Pressure", "Temperature", "Thermocouple", "Voltage", "Volume Flow RateRMS"},
-			},
-			want{2, 10_554, 10_554, 0, 0},
+			Options{TimeColumn: "datetime", Separator: ';', DeviceFromName: regexp.MustCompile(`(o)`)},
+			want{1, 10_554, 9_983, 571, 0},
+		},
+		{
+			"another",
+			[]string{"skab/other_21.csv", "skab/other_22.csv"},
+			Options{TimeColumn: "datetime", Separator: ';', DeviceFromName: regexp.MustCompile(`^(other)`)},
+			want{1, 2_220, 1_797, 423, 0},
 		},
 		{
 			"rivers",
@@ -73,6 +70,15 @@ func TestRecorded(t *testing.T) {
 			[]string{"cambridge-meters/*.csv.gz"},
 			Options{TimeColumn: "datetime", DeviceFromName: regexp.MustCompile(`_(b\d+_[a-z]+)_`)},
 			want{130, 1_138_800, 1_138_800, 0, 0},
+		},
+		{
+			"rivers, without what technicians corrected, and without sentinels",
+			[]string{"logan-river/*.csv.gz"},
+			Options{
+				TimeColumn: "datetime", Omitted: []string{"NULL", "-9999"}, DeviceFromName: regexp.MustCompile(`^([A-Za-z]+)`),
+				Channels: []string{"temp", "cond", "ph", "do", "turb", "stage"},
+			},
+			want{6, 55_386, 55_386, 0, 24},
 		},
 		{
 			"solar plant",
@@ -94,21 +100,6 @@ func TestRecorded(t *testing.T) {
 			}
 		})
 	}
-	t.Run("files of one device in the order given", func(t *testing.T) {
-		o := Options{
-			TimeColumn: "datetime", Separator: ';', DeviceFromName: regexp.MustCompile(`(o)`),
-			Channels: []string{"#2", "#3", "#4", "#5", "#6", "#7", "#8", "#9"},
-		}
-		for _, c := range []struct {
-			first, second  string
-			rows, distinct int64
-		}{{"anomaly-free_anomaly-free", "other_14", 10_554, 9_983}, {"other_21", "other_22", 2_220, 1_797}} {
-			got := count(t, dir, []string{"skab/" + c.first + ".csv", "skab/" + c.second + ".csv"}, o)
-			if got.devices != 1 || got.rows != c.rows || got.distinct != c.distinct {
-				t.Errorf("%s, %s: got %+v, want %d rows and %d distinct of one device", c.first, c.second, got, c.rows, c.distinct)
-			}
-		}
-	})
 }
 
 type counted struct {

@@ -3,8 +3,9 @@
 // omitted values, the device in the file name or in a column.
 //
 // What it guarantees: rows come in file order, and files of one device in the order given; every row
-// becomes exactly one reading or one complaint that names file and line. It streams: a Source holds one
-// row, whatever the size of the file. Only Load keeps readings in memory.
+// becomes exactly one reading or one complaint that names file and line. Files are looked at before the
+// first row is read: a column that is not there, or a file that cannot be opened, is told then. It
+// streams: a Source holds one row, whatever the size of the file. Only Load keeps readings in memory.
 package recording
 
 import (
@@ -38,12 +39,18 @@ type Options struct {
 	// DeviceFromName is matched with the file's name without its folder; group 1, or without a group
 	// the whole match, is the device. Exactly one of it and DeviceColumn is set.
 	DeviceFromName *regexp.Regexp
-	DeviceColumn   string   // name or number of a column
-	NoteColumn     string   // name or number of a column; empty = no notes
-	Channels       []string // names or numbers of columns, in this order; empty = all but those that mean something else
-	SkipColumns    []string // names or numbers of columns that are no channels; a name no file has is an error
-	SkipBad        bool     // count bad rows and go on
-	Shift          int64    // added to every event time, milliseconds
+	DeviceColumn   string // name or number of a column
+	NoteColumn     string // name or number of a column; empty = no notes
+	// Channels are names or numbers of columns, in this order; a file without one omits that channel.
+	// Empty = all columns but those that mean something else, in the order of a device's first file: in
+	// its later files a column of the same name is the same channel, and a new name a new one.
+	Channels    []string
+	SkipColumns []string // names or numbers of columns that are no channels
+	SkipBad     bool     // count what cannot be read and go on
+	Shift       int64    // added to every event time, milliseconds
+
+	parse  timeParser
+	buffer int // bytes of a read buffer
 }
 
 // Row is one reading with where it comes from. It is valid until the next one.
@@ -56,24 +63,39 @@ type Row struct {
 
 // Stats count what was read.
 type Stats struct {
-	Files    int
-	Rows     int64    // good ones
-	Bad      int64    // with Options.SkipBad
-	Omitted  int64    // values
-	Examples []string // the first bad rows, at most 10
+	Files   int
+	Rows    int64   // good ones
+	Omitted int64   // values
+	Bad     Remarks // rows, and rests of files, that cannot be read; with Options.SkipBad
+	Notices Remarks // what is odd but does no harm, such as a file without one of the channels
 }
 
 // Add adds o to s.
 func (s *Stats) Add(o Stats) {
 	s.Files += o.Files
 	s.Rows += o.Rows
-	s.Bad += o.Bad
 	s.Omitted += o.Omitted
-	s.Examples = append(s.Examples, o.Examples[:min(len(o.Examples), 10-len(s.Examples))]...)
+	s.Bad.merge(o.Bad)
+	s.Notices.merge(o.Notices)
+}
+
+// Remarks are counted, and the first of them kept for people to read.
+type Remarks struct {
+	Count int64
+	First []string // at most maxRemarks, each with its file
+}
+
+const maxRemarks = 10
+
+func (r *Remarks) add(remark string) { r.merge(Remarks{Count: 1, First: []string{remark}}) }
+
+func (r *Remarks) merge(o Remarks) {
+	r.Count += o.Count
+	r.First = append(r.First, o.First[:min(len(o.First), maxRemarks-len(r.First))]...)
 }
 
 // check finds what is wrong with the options before any file is opened, and fills in defaults.
-func (o *Options) check() (timeParser, error) {
+func (o *Options) check() (err error) {
 	if o.Separator == 0 {
 		o.Separator = ','
 	}
@@ -82,17 +104,18 @@ func (o *Options) check() (timeParser, error) {
 	}
 	switch {
 	case o.TimeColumn == "":
-		return nil, errors.New("no time column given")
+		return errors.New("no time column given")
 	case o.DeviceFromName == nil && o.DeviceColumn == "":
-		return nil, errors.New("neither a pattern for the device in the file name nor a device column given")
+		return errors.New("neither a pattern for the device in the file name nor a device column given")
 	case o.DeviceFromName != nil && o.DeviceColumn != "":
-		return nil, errors.New("both a pattern for the device in the file name and a device column given")
+		return errors.New("both a pattern for the device in the file name and a device column given")
 	case len(o.Channels) > messages.MaxChannels:
-		return nil, fmt.Errorf("%d channels given, at most %d are possible", len(o.Channels), messages.MaxChannels)
+		return fmt.Errorf("%d channels given, at most %d are possible", len(o.Channels), messages.MaxChannels)
 	case o.Separator == '"' || o.Separator == '\r' || o.Separator == '\n':
-		return nil, fmt.Errorf("%q cannot be the separator", o.Separator)
+		return fmt.Errorf("%q cannot be the separator", o.Separator)
 	}
-	return newTimeParser(o.TimeFormat, o.Zone)
+	o.parse, err = newTimeParser(o.TimeFormat, o.Zone)
+	return err
 }
 
 // DeviceOf returns the device that a file's name tells.
@@ -110,87 +133,6 @@ func (o *Options) DeviceOf(file string) (string, error) {
 		return "", fmt.Errorf("%s: the name gives: %w", file, err)
 	}
 	return device, nil
-}
-
-// columns says where in a row things are; -1 = nowhere.
-type columns struct {
-	width    int // fields in a row
-	time     int
-	device   int
-	note     int
-	channels []int
-}
-
-// find returns the index of a column given by name or by number, in a file of so many columns.
-func find(column string, header []string, width int) (int, error) {
-	if i := slices.Index(header, column); i >= 0 {
-		return i, nil
-	}
-	if number, ok := strings.CutPrefix(column, "#"); ok {
-		n, err := strconv.Atoi(number)
-		if err != nil || n < 1 || n > width {
-			return 0, fmt.Errorf("there is no column %s, only #1 to #%d", column, width)
-		}
-		return n - 1, nil
-	}
-	return 0, fmt.Errorf("there is no column %q; the header line has %s", column, quoted(header))
-}
-
-func quoted(names []string) string {
-	if len(names) == 0 {
-		return "no names (there is none: give columns as #1, #2, …)"
-	}
-	list := make([]string, len(names))
-	for i, name := range names {
-		list[i] = strconv.Quote(name)
-	}
-	return strings.Join(list, ", ")
-}
-
-// locate finds all columns of a file.
-func (o *Options) locate(header []string, width int) (columns, error) {
-	c := columns{width: width, device: -1, note: -1}
-	var err error
-	if c.time, err = find(o.TimeColumn, header, width); err != nil {
-		return c, fmt.Errorf("time column: %w", err)
-	}
-	if o.DeviceColumn != "" {
-		if c.device, err = find(o.DeviceColumn, header, width); err != nil {
-			return c, fmt.Errorf("device column: %w", err)
-		}
-	}
-	if o.NoteColumn != "" {
-		if c.note, err = find(o.NoteColumn, header, width); err != nil {
-			return c, fmt.Errorf("note column: %w", err)
-		}
-	}
-	taken := []int{c.time, c.device, c.note}
-	for _, name := range o.SkipColumns {
-		i, err := find(name, header, width)
-		if err != nil {
-			return c, fmt.Errorf("column to skip: %w", err)
-		}
-		taken = append(taken, i)
-	}
-	if len(o.Channels) > 0 {
-		for _, name := range o.Channels {
-			i, err := find(name, header, width)
-			if err != nil {
-				return c, fmt.Errorf("channel: %w", err)
-			}
-			c.channels = append(c.channels, i)
-		}
-		return c, nil
-	}
-	for i := range width {
-		if !slices.Contains(taken, i) {
-			c.channels = append(c.channels, i)
-		}
-	}
-	if len(c.channels) > messages.MaxChannels {
-		return c, fmt.Errorf("%d columns would be channels, at most %d are possible: choose some with channels", len(c.channels), messages.MaxChannels)
-	}
-	return c, nil
 }
 
 // value reads a field; omitted words become NaN.

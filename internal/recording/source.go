@@ -1,14 +1,10 @@
 package recording
 
 import (
-	"bufio"
-	"compress/gzip"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 	"strings"
 
 	"github.com/wellhead/wellhead/messages"
@@ -23,34 +19,41 @@ type Source struct {
 	Stats Stats
 
 	options Options
-	parse   timeParser
 	files   []string
 	opened  *file // nil = none is open
+	legend  legend
 	row     Row
 	values  []float64
 }
 
-// file is one file that is being read.
-type file struct {
-	name    string
-	close   func() error
-	csv     *csv.Reader
-	columns columns
-	first   []string // a first line that is data and was read already
-}
-
-// Open checks the options and puts files into sources: one for each device, in the order in which
-// devices first appear, or one for all with a device column. No file is opened yet.
+// Open checks the options and the first line of each file, and puts files into sources: one for each
+// device, in the order in which devices first appear, or one for all with a device column. No file stays
+// open.
 func Open(files []string, o Options) ([]*Source, error) {
-	parse, err := o.check()
-	if err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	if len(files) == 0 {
 		return nil, errors.New("no files given")
 	}
+	sources, err := o.group(files)
+	if err != nil {
+		return nil, err
+	}
+	o.buffer = min(max(buffers/len(sources), 4<<10), 64<<10)
+	if err := o.inspect(files); err != nil {
+		return nil, err
+	}
+	for _, s := range sources {
+		s.options = o
+	}
+	return sources, nil
+}
+
+// group makes the sources.
+func (o *Options) group(files []string) ([]*Source, error) {
 	if o.DeviceColumn != "" {
-		return []*Source{{options: o, parse: parse, files: files}}, nil
+		return []*Source{{files: files}}, nil
 	}
 	var sources []*Source
 	byDevice := map[string]*Source{}
@@ -61,7 +64,7 @@ func Open(files []string, o Options) ([]*Source, error) {
 		}
 		s := byDevice[device]
 		if s == nil {
-			s = &Source{Device: device, options: o, parse: parse}
+			s = &Source{Device: device}
 			byDevice[device] = s
 			sources = append(sources, s)
 		}
@@ -70,54 +73,91 @@ func Open(files []string, o Options) ([]*Source, error) {
 	return sources, nil
 }
 
-// Next returns the next row, valid until the one after it; io.EOF after the last of the last file. A bad
-// row is an error that wraps ErrRow and names file and line, unless bad rows are skipped. After an error
-// the source must only be closed.
+// Next returns the next row, valid until the one after it; io.EOF after the last of the last file. What
+// cannot be read is an error that wraps ErrRow and names file and line, unless it is skipped. After an
+// error the source must only be closed.
 func (s *Source) Next() (*Row, error) {
 	for {
 		if s.opened == nil {
 			if len(s.files) == 0 {
 				return nil, io.EOF
 			}
-			f, err := s.open(s.files[0])
-			if err != nil {
-				return nil, err
-			}
-			s.opened, s.files = f, s.files[1:]
-			s.Stats.Files++
-		}
-		fields, err := s.opened.read()
-		if err == io.EOF {
-			if err := s.Close(); err != nil {
+			if err := s.open(); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		var wrong *csv.ParseError
-		if err != nil && !errors.As(err, &wrong) {
-			return nil, fmt.Errorf("%s: %w", s.opened.name, err)
+		fields, line, err := s.opened.read()
+		switch {
+		case err == io.EOF:
+			if err := s.Close(); err != nil {
+				return nil, err
+			}
+			continue
+		case isDamage(err):
+			// the rest of the file is lost, and that is one complaint
+			if err := s.complain(err); err != nil {
+				return nil, err
+			}
+			if err := s.Close(); err != nil {
+				return nil, err
+			}
+			continue
+		case err == nil:
+			if err = s.take(fields); err == nil {
+				s.row.File, s.row.Line = s.opened.name, line
+				s.Stats.Rows++
+				return &s.row, nil
+			}
+			err = fmt.Errorf("%s:%d: %w", s.opened.name, line, err)
+		case !errors.As(err, new(*csv.ParseError)):
+			return nil, err
 		}
-		var line int
-		if wrong != nil {
-			line, err = wrong.Line, wrong.Err
-		} else {
-			line, _ = s.opened.csv.FieldPos(0)
-			err = s.take(fields)
-		}
-		if err == nil {
-			s.row.File, s.row.Line = s.opened.name, line
-			s.Stats.Rows++
-			return &s.row, nil
-		}
-		complaint := fmt.Errorf("%w: %s:%d: %w", ErrRow, s.opened.name, line, err)
-		if !s.options.SkipBad {
-			return nil, complaint
-		}
-		s.Stats.Bad++
-		if len(s.Stats.Examples) < 10 {
-			s.Stats.Examples = append(s.Stats.Examples, complaint.Error())
+		if err := s.complain(err); err != nil {
+			return nil, err
 		}
 	}
+}
+
+// complain counts what cannot be read, or returns it as the error that ends the reading.
+func (s *Source) complain(err error) error {
+	err = fmt.Errorf("%w: %w", ErrRow, err)
+	if !s.options.SkipBad {
+		return err
+	}
+	s.Stats.Bad.add(err.Error())
+	return nil
+}
+
+// open opens the next file.
+func (s *Source) open() error {
+	name := s.files[0]
+	s.files = s.files[1:]
+	s.Stats.Files++
+	f, err := s.options.open(name)
+	if err != nil {
+		if isDamage(err) {
+			return s.complain(err)
+		}
+		return err
+	}
+	s.opened = f
+	if len(s.options.Channels) > 0 {
+		for _, column := range s.options.absent(&f.columns) {
+			s.Stats.Notices.add(fmt.Sprintf("%s: there is no column %q, so all rows omit it", name, column))
+		}
+		return nil
+	}
+	first := len(s.legend) == 0
+	added, err := s.legend.number(&f.columns, f.header)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if len(added) > 0 && !first {
+		s.Stats.Notices.add(fmt.Sprintf("%s: the columns %s are not in the files before it: they become channels from %d on",
+			name, quoted(added), len(s.legend)-len(added)))
+	}
+	return nil
 }
 
 // take makes the row of its fields.
@@ -126,7 +166,7 @@ func (s *Source) take(fields []string) error {
 	if len(fields) != c.width {
 		return fmt.Errorf("%d fields, where the first line has %d", len(fields), c.width)
 	}
-	t, err := s.parse(strings.TrimSpace(fields[c.time]))
+	t, err := s.options.parse(strings.TrimSpace(fields[c.time]))
 	if err != nil {
 		return fmt.Errorf("time %q %w", fields[c.time], errTime)
 	}
@@ -144,6 +184,10 @@ func (s *Source) take(fields []string) error {
 	s.values = s.values[:0]
 	var omitted int64
 	for i, at := range c.channels {
+		if at < 0 {
+			s.values = append(s.values, messages.Omitted())
+			continue
+		}
 		v, err := s.options.value(fields[at])
 		if err != nil {
 			return fmt.Errorf("channel %d (column #%d): %w", i, at+1, err)
@@ -172,78 +216,4 @@ func (s *Source) Close() error {
 		return fmt.Errorf("close %s: %w", f.name, err)
 	}
 	return nil
-}
-
-// open opens a file, unpacks it if it is packed, and reads its header line.
-func (s *Source) open(name string) (*file, error) {
-	handle, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	f := &file{name: name, close: handle.Close}
-	if err := s.start(f, handle); err != nil {
-		handle.Close()
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return f, nil
-}
-
-func (s *Source) start(f *file, r io.Reader) error {
-	buffered := bufio.NewReaderSize(r, 64<<10)
-	// by content, not by name: a .csv.gz that was unpacked on the way is common
-	if magic, _ := buffered.Peek(2); len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
-		unpacked, err := gzip.NewReader(buffered)
-		if err != nil {
-			return err
-		}
-		buffered = bufio.NewReaderSize(unpacked, 64<<10)
-	}
-	if mark, _ := buffered.Peek(3); string(mark) == "\ufeff" {
-		// cannot fail: they were just seen
-		_, _ = buffered.Discard(3)
-	}
-	f.csv = csv.NewReader(buffered)
-	f.csv.Comma = s.options.Separator
-	f.csv.FieldsPerRecord = -1
-	f.csv.ReuseRecord = true
-	first, err := f.csv.Read()
-	if err == io.EOF {
-		return errors.New("the file is empty")
-	}
-	if err != nil {
-		return err
-	}
-	first = slices.Clone(first)
-	header := make([]string, len(first))
-	for i, name := range first {
-		header[i] = strings.TrimSpace(name)
-	}
-	if s.isData(header) {
-		header, f.first = nil, first
-	}
-	f.columns, err = s.options.locate(header, len(first))
-	return err
-}
-
-// isData tells whether the first line is no header line: the time column is given by number, and a time
-// stands there.
-func (s *Source) isData(first []string) bool {
-	if slices.Contains(first, s.options.TimeColumn) {
-		return false
-	}
-	at, err := find(s.options.TimeColumn, nil, len(first))
-	if err != nil {
-		return false
-	}
-	_, err = s.parse(first[at])
-	return err == nil
-}
-
-func (f *file) read() ([]string, error) {
-	if f.first != nil {
-		first := f.first
-		f.first = nil
-		return first, nil
-	}
-	return f.csv.Read()
 }

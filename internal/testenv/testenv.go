@@ -38,6 +38,17 @@ func Missing(t testing.TB, what, howToInstall string) {
 	t.Skipf("SKIPPED, NOT TESTED: %s is missing; install it: %s", what, howToInstall)
 }
 
+// Recordings returns the folder of recorded public data, which WELLHEAD_TESTDATA names. It is no part of
+// the repository; without it the test ends as with a server that is missing.
+func Recordings(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("WELLHEAD_TESTDATA")
+	if dir == "" {
+		Missing(t, "recorded data", "set WELLHEAD_TESTDATA to its folder")
+	}
+	return dir
+}
+
 // Unique returns a new name of at most 26 characters from [a-z0-9_], which begins with a letter: for a
 // keyspace or a key prefix.
 func Unique(prefix string) string {

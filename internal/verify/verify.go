@@ -79,6 +79,9 @@ func Run(ctx context.Context, devices iter.Seq2[Device, error], o Options) (Repo
 	return total, err
 }
 
+// shortestPause lies between two looks at what is not right yet.
+const shortestPause = 100 * time.Millisecond
+
 // run is one comparison.
 type run struct {
 	options Options
@@ -140,7 +143,7 @@ func (r *run) round(ctx context.Context, devices iter.Seq2[Device, error]) (righ
 
 // wait looks again at what is not right until it is, time is up, or nothing changes any more.
 func (r *run) wait(ctx context.Context, total Report, wrong []outcome, deadline time.Time) (Report, error) {
-	pause := 100 * time.Millisecond
+	pause := shortestPause
 	changed := time.Now()
 	for len(wrong) > 0 && time.Now().Before(deadline) && time.Since(changed) < r.options.Quiet {
 		select {
@@ -148,8 +151,7 @@ func (r *run) wait(ctx context.Context, total Report, wrong []outcome, deadline 
 		case <-ctx.Done():
 			return total, ctx.Err()
 		}
-		pause = min(2*pause, 2*time.Second)
-		before := sum(wrong)
+		before, looked := sum(wrong), time.Now()
 		right, still, err := r.round(ctx, func(yield func(Device, error) bool) {
 			for _, w := range wrong {
 				if !yield(w.device, nil) {
@@ -161,6 +163,8 @@ func (r *run) wait(ctx context.Context, total Report, wrong []outcome, deadline 
 			return total, err
 		}
 		total.add(right)
+		// at most half of the time is spent looking, and small sets are not kept waiting
+		pause = min(max(time.Since(looked), shortestPause), 2*time.Second)
 		if after := sum(still); len(still) != len(wrong) || after.counts() != before.counts() {
 			changed = time.Now()
 		}

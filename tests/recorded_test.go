@@ -1,0 +1,118 @@
+package tests
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wellhead/wellhead/internal/testenv"
+)
+
+// recordings are the public data sets with the flags of their dialect, and what is known of them.
+// Rows, omitted and duplicate values were counted by others, with other programs.
+var recordings = []struct {
+	site  string
+	flags []string
+	files []string // patterns, in order
+	want  recorded
+}{
+	{
+		"wells",
+		[]string{"--time-column", "timestamp", "--skip-columns", "class", "--device-from-name", `(WELL-\d+)`},
+		[]string{"3w-wells/*.csv.gz"},
+		recorded{Rows: 128_956, Omitted: 309_331, Devices: 10, Sent: 128_955, Duplicate: 1},
+	},
+	{
+		"pumps",
+		[]string{"--time-column", "datetime", "--separator", ";", "--device-from-name", `^(.*)\.csv`, "--skip-columns", "anomaly,changepoint"},
+		[]string{"skab/*.csv"},
+		recorded{Rows: 19_964, Devices: 11, Sent: 19_964},
+	},
+	{
+		"pump-a",
+		[]string{"--time-column", "datetime", "--separator", ";", "--device-from-name", `(o)`},
+		[]string{"skab/anomaly-free*.csv", "skab/other_14.csv"},
+		recorded{Rows: 10_554, Devices: 1, Sent: 9_983, Duplicate: 571},
+	},
+	{
+		"pump-b",
+		[]string{"--time-column", "datetime", "--separator", ";", "--device-from-name", `^(other)`},
+		[]string{"skab/other_21.csv", "skab/other_22.csv"},
+		recorded{Rows: 2_220, Devices: 1, Sent: 1_797, Duplicate: 423},
+	},
+	{
+		"river",
+		[]string{"--time-column", "datetime", "--omitted", "NULL", "--device-from-name", `^([A-Za-z]+)`},
+		[]string{"logan-river/*.csv.gz"},
+		recorded{Rows: 55_386, Omitted: 535_565, Devices: 6, Sent: 55_386},
+	},
+	{
+		"machines",
+		[]string{"--time-column", "timestamp", "--device-from-name", `^(.*)\.csv`},
+		[]string{"nab/*.csv"},
+		recorded{Rows: 42_187, Devices: 6, Sent: 42_162, Duplicate: 25},
+	},
+	{
+		"meters",
+		[]string{"--time-column", "datetime", "--device-from-name", `_(b\d+_[a-z]+)_`},
+		[]string{"cambridge-meters/*.csv.gz"},
+		recorded{Rows: 1_138_800, Devices: 130, Sent: 1_138_800},
+	},
+	{
+		"solar",
+		[]string{"--time-column", "#1", "--device-from-name", `^(.*)\.csv`, "--zone", "America/Denver"},
+		[]string{"nrel-pv/serf_west_15min.csv"},
+		recorded{Rows: 480, Devices: 1, Sent: 480},
+	},
+	{
+		"weather",
+		[]string{"--time-column", "#1", "--time-format", "%m/%d/%Y %H:%M", "--device-from-name", `^(.*)\.csv`},
+		[]string{"nrel-pv/rmis_weather_data.csv"},
+		recorded{Rows: 1_151, Omitted: 48, Devices: 1, Sent: 1_151},
+	},
+}
+
+// recorded is what verify replay says of files and of what the server has of them.
+type recorded struct {
+	Rows, Omitted, Bad                      int64
+	Devices, Sent, Duplicate                int64
+	Missing, Different, Unexpected, Checked int64
+}
+
+// TestRecordings replays all public data and wants verify to find every reading, embedded and from outside.
+func TestRecordings(t *testing.T) {
+	dir := testenv.Recordings(t)
+	m := startMember(t, t.TempDir())
+	begun := time.Now()
+	files := make([][]string, len(recordings))
+	for i, r := range recordings {
+		for _, pattern := range r.files {
+			found, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil || len(found) == 0 {
+				t.Fatalf("no files %s in %s: %v", pattern, dir, err)
+			}
+			files[i] = append(files[i], found...)
+		}
+		args := append([]string{"replay", "--server", m.nats, "--site", r.site}, r.flags...)
+		if _, code := run(t, append(args, files[i]...)...); code != 0 {
+			t.Fatalf("replay of %s: exit %d", r.site, code)
+		}
+	}
+	for i, r := range recordings {
+		args := append([]string{"verify", "replay", "--server", m.http, "--site", r.site, "--json"}, r.flags...)
+		out, code := run(t, append(args, files[i]...)...)
+		var got recorded
+		if err := json.Unmarshal([]byte(out), &got); err != nil {
+			t.Fatalf("verify of %s printed no JSON: %v: %s", r.site, err, out)
+		}
+		want := r.want
+		want.Checked = want.Sent
+		if diff := cmp.Diff(want, got); diff != "" || code != 0 {
+			t.Errorf("verify of %s: exit %d, want 0 (-want +got):\n%s", r.site, code, diff)
+		}
+	}
+	t.Logf("all replayed and verified in %.1f s", time.Since(begun).Seconds())
+}
