@@ -117,7 +117,9 @@ func newVerifyReplayCommand() *cobra.Command {
 			if err != nil {
 				return wrongUse(err)
 			}
-			return runVerify(c, &check, flags.site, 0, recordedDevices(sources), sources)
+			shelf := recording.NewShelf(verifyMemory)
+			err = runVerify(c, &check, flags.site, 0, recordedDevices(sources, shelf), sources)
+			return errors.Join(err, shelf.Close())
 		},
 	}
 	flags.addTo(c)
@@ -127,11 +129,14 @@ func newVerifyReplayCommand() *cobra.Command {
 	return c
 }
 
+// verifyMemory is what verify replay holds of the files in memory; what has no room goes to a temporary file.
+const verifyMemory = 256 << 20
+
 // recordedDevices is what recorded files say.
-func recordedDevices(sources []*recording.Source) iter.Seq2[verify.Device, error] {
+func recordedDevices(sources []*recording.Source, shelf *recording.Shelf) iter.Seq2[verify.Device, error] {
 	return func(yield func(verify.Device, error) bool) {
 		for _, s := range sources {
-			devices, err := recording.Load(s)
+			devices, err := shelf.Load(s)
 			if err != nil {
 				yield(verify.Device{}, wrongUse(err))
 				return
@@ -139,7 +144,7 @@ func recordedDevices(sources []*recording.Source) iter.Seq2[verify.Device, error
 			for _, d := range devices {
 				first, last := d.Span()
 				if !yield(verify.Device{
-					Name: d.Name, Sent: int64(d.Len()), Duplicate: d.Repeated, First: first, Last: last, Readings: d.Readings(),
+					Name: d.Name, Sent: int64(d.Len()), Duplicate: d.Repeated, First: first, Last: last, Readings: d.Readings(), Err: d.Err,
 				}, nil) {
 					return
 				}

@@ -122,8 +122,9 @@ func count(t *testing.T, dir string, patterns []string, o Options) (c counted) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shelf := NewShelf(0)
 	for _, s := range sources {
-		devices, err := Load(s)
+		devices, err := shelf.Load(s)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -253,8 +253,10 @@ func TestMergeAndLoad(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
+		shelf := NewShelf(rapid.SampledFrom([]int64{0, 1, 400, 2000}).Draw(rt, "limit"))
+		defer shelf.Close()
 		for _, s := range sources {
-			devices, err := Load(s)
+			devices, err := shelf.Load(s)
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -269,6 +271,9 @@ func TestMergeAndLoad(t *testing.T) {
 					if got := r.Values[0]; got != want[d.Name][r.Time] {
 						rt.Fatalf("%s at %d: got %v, want %v", d.Name, r.Time, got, want[d.Name][r.Time])
 					}
+				}
+				if err := d.Err(); err != nil {
+					rt.Fatal(err)
 				}
 				if n != len(want[d.Name]) || n != d.Len() || int64(len(perDevice[d.Name])-n) != d.Repeated {
 					rt.Fatalf("%s: %d readings, %d repeated; want %d of %d", d.Name, n, d.Repeated, len(want[d.Name]), len(perDevice[d.Name]))

@@ -40,6 +40,9 @@ func (c *comparison) device(ctx context.Context, d Device) (Report, error) {
 			return report, err
 		}
 	}
+	if d.Err != nil {
+		return report, d.Err()
+	}
 	return report, nil
 }
 

@@ -27,6 +27,8 @@ type Device struct {
 	// Readings yields them in order of event time, each with what was sent last. It is called again
 	// when a device is looked at again. A reading is valid only until the next one.
 	Readings iter.Seq[messages.Reading]
+	// Err, asked after Readings, says why they ended early; nil = they never do.
+	Err func() error
 }
 
 // Options say what is compared with what.
