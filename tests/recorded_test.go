@@ -2,7 +2,10 @@ package tests
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -82,37 +85,87 @@ type recorded struct {
 	Missing, Different, Unexpected, Checked int64
 }
 
-// TestRecordings replays all public data and wants verify to find every reading, embedded and from outside.
+// TestRecordings replays all public data and wants verify to find every reading.
 func TestRecordings(t *testing.T) {
+	playRecordings(t, startMember(t, t.TempDir()), testenv.Recordings(t), 0)
+}
+
+// TestRecordingsCassandraRedis does so with real Cassandra and Redis, of each data set with at most 12 files:
+// the rest is more meters of the same kind.
+func TestRecordingsCassandraRedis(t *testing.T) {
 	dir := testenv.Recordings(t)
-	m := startMember(t, t.TempDir())
+	playRecordings(t, startMember(t, t.TempDir(), "--config", outsideStores(t)), dir, 12)
+}
+
+// playRecordings replays and verifies the recordings in dir. most bounds the files of a data set that is
+// one file a device; 0 = all.
+func playRecordings(t *testing.T, m *member, dir string, most int) {
 	begun := time.Now()
-	files := make([][]string, len(recordings))
-	for i, r := range recordings {
+	for _, r := range recordings {
+		var files []string
 		for _, pattern := range r.files {
 			found, err := filepath.Glob(filepath.Join(dir, pattern))
 			if err != nil || len(found) == 0 {
 				t.Fatalf("no files %s in %s: %v", pattern, dir, err)
 			}
-			files[i] = append(files[i], found...)
+			files = append(files, found...)
 		}
-		args := append([]string{"replay", "--server", m.nats, "--site", r.site}, r.flags...)
-		if _, code := run(t, append(args, files[i]...)...); code != 0 {
+		want := r.want
+		if most > 0 && r.site == "meters" {
+			files = files[:most]
+			want.Devices, want.Rows, want.Sent = int64(most), int64(most)*8760, int64(most)*8760
+		}
+		want.Checked = want.Sent
+		args := append([]string{"replay", "--server", m.nats, "--site", r.site, "--speed", "max"}, r.flags...)
+		if _, code := run(t, append(args, files...)...); code != 0 {
 			t.Fatalf("replay of %s: exit %d", r.site, code)
 		}
-	}
-	for i, r := range recordings {
-		args := append([]string{"verify", "replay", "--server", m.http, "--site", r.site, "--json"}, r.flags...)
-		out, code := run(t, append(args, files[i]...)...)
+		args = append([]string{"verify", "replay", "--server", m.http, "--site", r.site, "--json"}, r.flags...)
+		out, code := run(t, append(args, files...)...)
 		var got recorded
 		if err := json.Unmarshal([]byte(out), &got); err != nil {
 			t.Fatalf("verify of %s printed no JSON: %v: %s", r.site, err, out)
 		}
-		want := r.want
-		want.Checked = want.Sent
 		if diff := cmp.Diff(want, got); diff != "" || code != 0 {
 			t.Errorf("verify of %s: exit %d, want 0 (-want +got):\n%s", r.site, code, diff)
 		}
 	}
 	t.Logf("all replayed and verified in %.1f s", time.Since(begun).Seconds())
+}
+
+// TestReplaySpeedAndShift plays two minutes, long ago, at 60 times their speed up to now.
+func TestReplaySpeedAndShift(t *testing.T) {
+	m := startMember(t, t.TempDir())
+	file := filepath.Join(t.TempDir(), "pump.csv")
+	text := "time,a\n"
+	for i := range 121 {
+		text += fmt.Sprintf("%s,%d\n", time.Unix(1_300_000_000+int64(i), 0).UTC().Format(time.DateTime), i)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dialect := []string{"--site", "shifted", "--time-column", "time", "--device-from-name", `^(\w+)\.`}
+	begun := time.Now()
+	args := append([]string{"replay", "--server", m.nats, "--speed", "60x", "--shift-to", "now"}, dialect...)
+	out, code := run(t, append(args, file)...)
+	ended := time.Now()
+	if took := ended.Sub(begun); code != 0 || took < 2*time.Second || took > 20*time.Second {
+		t.Fatalf("replay: exit %d after %v, want 0 after 2 s and a little", code, took)
+	}
+	found := regexp.MustCompile(`--shift-to (\S+)`).FindStringSubmatch(out)
+	if found == nil {
+		t.Fatalf("replay does not print the time that it shifted to: %s", out)
+	}
+	oldest, err := time.Parse(time.RFC3339, found[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	// nothing may lie ahead of the moment in which it is sent
+	if newest := oldest.Add(2 * time.Minute); newest.Before(begun.Add(time.Second)) || newest.After(ended) {
+		t.Errorf("the newest is at %v, want it between %v and %v", newest, begun.Add(time.Second), ended)
+	}
+	v := verify(t, append(append([]string{"replay", "--server", m.http, "--shift-to", found[1]}, dialect...), file)...)
+	if v.Sent != 121 {
+		t.Errorf("verify: %d sent, want 121", v.Sent)
+	}
 }

@@ -31,7 +31,11 @@ func find(column string, header []string, width int) (int, error) {
 		}
 		return n - 1, nil
 	}
-	return 0, fmt.Errorf("there is no column %q; the header line has %s", column, quoted(header))
+	hint := ""
+	if width == 1 {
+		hint = ": is another --separator needed?"
+	}
+	return 0, fmt.Errorf("there is no column %q; the header line has %s%s", column, quoted(header), hint)
 }
 
 func quoted(names []string) string {

@@ -143,7 +143,7 @@ func (o *Options) value(field string) (float64, error) {
 	}
 	v, err := strconv.ParseFloat(field, 64)
 	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-		return 0, fmt.Errorf("%q is no finite number, nor a word for an omitted value", field)
+		return 0, fmt.Errorf("%q is no finite number, nor a word for an omitted value: name such words with --omitted, or leave the column out with --skip-columns", field)
 	}
 	return v, nil
 }

@@ -313,3 +313,25 @@ func checkMerge(t *rapid.T, files []string, o Options, want map[string][]float64
 		t.Fatalf("rows by device (-want +got):\n%s", diff)
 	}
 }
+
+// TestComplaintsHelp wants file, line, what is wrong and the flag that may help.
+func TestComplaintsHelp(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"time,a\n2026-01-02 03:04:05,1\n2026-01-02 03:04:06,NULL\n", `d.csv:3: channel 0 (column #2): "NULL" is no finite number, nor a word for an omitted value: name such words with --omitted`},
+		{"time,a\n02.01.2026 03:04,1\n", `d.csv:2: time "02.01.2026 03:04" cannot be read as a time: say its form with --time-format`},
+		{"time,a\n2026-01-02 03:04:05\n", `d.csv:2: 1 fields, where the first line has 2: --bad-rows skip`},
+		{"time;a\n2026-01-02 03:04:05;1\n", `there is no column "time"; the header line has "time;a": is another --separator needed?`},
+	} {
+		name := filepath.Join(t.TempDir(), "d.csv")
+		if err := os.WriteFile(name, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sources, err := Open([]string{name}, Options{TimeColumn: "time", DeviceFromName: regexp.MustCompile(`^(d)`)})
+		for err == nil {
+			_, err = sources[0].Next()
+		}
+		if !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %q, want %q in it", err, c.want)
+		}
+	}
+}

@@ -164,7 +164,7 @@ func (s *Source) open() error {
 func (s *Source) take(fields []string) error {
 	c := &s.opened.columns
 	if len(fields) != c.width {
-		return fmt.Errorf("%d fields, where the first line has %d", len(fields), c.width)
+		return fmt.Errorf("%d fields, where the first line has %d: --bad-rows skip leaves such rows out", len(fields), c.width)
 	}
 	t, err := s.options.parse(strings.TrimSpace(fields[c.time]))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // timeParser turns a field into Unix milliseconds; what is finer is cut.
 type timeParser func(field string) (int64, error)
 
-var errTime = errors.New("cannot be read as a time")
+var errTime = errors.New(`cannot be read as a time: say its form with --time-format, as '%d.%m.%Y %H:%M'`)
 
 func newTimeParser(format string, zone *time.Location) (timeParser, error) {
 	switch {
