@@ -196,7 +196,11 @@ func runWithin(t *testing.T, limit time.Duration, args ...string) (stdout, stder
 	case err != nil:
 		t.Fatalf("%s: %v", strings.Join(args, " "), err)
 	}
-	t.Logf("wellhead %s: exit %d\n%s%s", strings.Join(args, " "), code, out.String(), tail(errs.String(), 2000))
+	shown := args
+	if most := 24; len(shown) > most { // many files
+		shown = append(shown[:most:most], fmt.Sprintf("… and %d more", len(args)-most))
+	}
+	t.Logf("wellhead %s: exit %d\n%s%s", strings.Join(shown, " "), code, out.String(), tail(errs.String(), 2000))
 	return out.String(), errs.String(), code
 }
 
