@@ -13,7 +13,7 @@ import (
 // newConfigCommand makes `wellhead config`.
 func newConfigCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Look at the configuration"}
-	c.AddCommand(configCheck(), configKeys())
+	c.AddCommand(configCheck(), configKeys(), configNATS())
 	return c
 }
 
