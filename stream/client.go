@@ -1,14 +1,12 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +23,8 @@ type DialOptions struct {
 	// User (the site) and Password, or CredsFile, prove who connects. Empty = none. CredsFile is one of
 	// `wellhead site add`, or a NATS .creds file.
 	User, Password, CredsFile string
+	// TLS names the files of a connection with TLS.
+	TLS TLS
 	// Name of the connection, seen in the server's lists; empty = "wellhead".
 	Name string
 	// Logger; nil = slog.Default().
@@ -56,60 +56,14 @@ func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.nc, err = dial(ctx, o.URL, append(options, proof...)); err != nil {
-		if errors.Is(err, nats.ErrAuthorization) {
-			err = fmt.Errorf("%w: %w", ErrDenied, err)
-		}
-		return nil, fmt.Errorf("connect to %s: %w", o.URL, err)
+	secure, err := o.TLS.options()
+	if err != nil {
+		return nil, err
+	}
+	if c.nc, err = dial(ctx, o.URL, slices.Concat(options, proof, secure)); err != nil {
+		return nil, explainConnect(o.URL, flagNames, err)
 	}
 	return c, nil
-}
-
-// ErrDenied means that the server wants a credential, or another one.
-var ErrDenied = errors.New("the server does not take this credential")
-
-// dial gives up when ctx ends; the library's own bound is connectTimeout.
-func dial(ctx context.Context, url string, options []nats.Option) (*nats.Conn, error) {
-	type result struct {
-		nc  *nats.Conn
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		nc, err := nats.Connect(url, options...)
-		done <- result{nc, err}
-	}()
-	select {
-	case r := <-done:
-		return r.nc, r.err
-	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.nc != nil {
-				r.nc.Close()
-			}
-		}()
-		return nil, ctx.Err()
-	}
-}
-
-// proofOptions translates who connects.
-func proofOptions(user, password, file string) ([]nats.Option, error) {
-	if file != "" {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("read credential file: %w", err)
-		}
-		if bytes.Contains(data, []byte("BEGIN NATS USER JWT")) {
-			return []nats.Option{nats.UserCredentials(file)}, nil
-		}
-		if user, password, err = ReadCredentialFile(bytes.NewReader(data)); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	if user == "" {
-		return nil, nil
-	}
-	return []nats.Option{nats.UserInfo(user, password)}, nil
 }
 
 // Client opens a further connection with a member's rights. The caller closes it.

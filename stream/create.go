@@ -204,7 +204,7 @@ func (s *Streams) createStream(ctx context.Context, config jetstream.StreamConfi
 		return nil // another member was faster
 	}
 	if err != nil {
-		return fmt.Errorf("create stream %s of %d bytes: %w", config.Name, config.MaxBytes, err)
+		return s.explainCreate(fmt.Sprintf("stream %s of %d bytes", config.Name, config.MaxBytes), err)
 	}
 	return nil
 }
@@ -229,7 +229,7 @@ func (s *Streams) createBucket(ctx context.Context, name string, exists bool) (j
 		kv, err = s.js.KeyValue(ctx, bucketPrefix+name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create bucket %s: %w", name, err)
+		return nil, s.explainCreate("bucket "+name, err)
 	}
 	return kv, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -46,6 +47,8 @@ type Options struct {
 	URL string
 	// User and Password, or CredsFile, prove who connects to an outside server. Empty = none.
 	User, Password, CredsFile string
+	// TLS names the files of a connection with TLS to an outside server.
+	TLS TLS
 	// Name of the connections, seen in the server's lists; empty = "wellhead".
 	Name string
 	// Shards is the number of shards, fixed when the cluster's data is created; 0 = 64.
@@ -125,6 +128,11 @@ func (s *Streams) open(ctx context.Context) error {
 		return err
 	}
 	s.js = s.main.js
+	if s.options.Server == nil {
+		if err := s.checkOutside(ctx); err != nil {
+			return err
+		}
+	}
 	for n := 0; n < s.options.Shards; n += shardsPerConnection {
 		l, err := s.connect("feeds " + strconv.Itoa(n/shardsPerConnection))
 		if err != nil {
@@ -172,9 +180,13 @@ func (s *Streams) Connect(options ...nats.Option) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(s.options.URL, append(all, proof...)...)
+	secure, err := s.options.TLS.options()
 	if err != nil {
-		return nil, fmt.Errorf("connect to the stream server at %s: %w", s.options.URL, err)
+		return nil, err
+	}
+	nc, err := nats.Connect(s.options.URL, slices.Concat(all, proof, secure)...)
+	if err != nil {
+		return nil, explainConnect(s.options.URL, keyNames, err)
 	}
 	return nc, nil
 }

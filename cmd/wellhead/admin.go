@@ -60,6 +60,7 @@ type credentialAnswer struct {
 type admin struct {
 	token    string
 	closed   bool // the stream wants a credential even when there is none
+	outside  bool // the stream is an outside server's: its configuration says who may connect
 	registry persistence.Registry
 	rejects  func(ctx context.Context, site string, after uint64, limit int) ([]stream.KeptReject, error)
 	next     http.Handler // answers everything else
@@ -111,6 +112,12 @@ func (a *admin) do(r *http.Request) (any, error) {
 	}
 	if err := messages.CheckName("site", q.Site); err != nil {
 		return nil, err
+	}
+	if a.outside {
+		return nil, fmt.Errorf("%w: the stream is an outside NATS server, and who may send is said in its configuration, not here. "+
+			"Put this into the users of the members' account (`wellhead config nats --sites %s` prints all of it) or take it out, and have the server "+
+			"reload its configuration; then --creds takes a file with the lines 'site: %s' and 'password: …'\n%s",
+			messages.ErrInvalid, q.Site, q.Site, stream.SiteUser(q.Site))
 	}
 	switch r.Method {
 	case http.MethodPost:

@@ -99,6 +99,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	if n.server == nil {
 		options.URL, options.User, options.Password, options.CredsFile = cfg.Stream.Server, cfg.Stream.User, cfg.Stream.Password, cfg.Stream.Creds
+		options.TLS = stream.TLS{CA: cfg.Stream.CA, Cert: cfg.Stream.Cert, Key: cfg.Stream.Key}
 	}
 	streams, err := stream.Open(ctx, options)
 	if err != nil {
@@ -292,7 +293,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the administrator's token: %w", err)
 	}
-	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, registry: n.streams.Registry(), rejects: n.streams.Rejects, next: handler}, n.log)
+	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, outside: n.server == nil, registry: n.streams.Registry(), rejects: n.streams.Rejects, next: handler}, n.log)
 	n.http.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.serving.Go(func() {
 		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -21,6 +21,7 @@ import (
 type sendFlags struct {
 	server   string
 	creds    string
+	tls      stream.TLS
 	batch    int
 	shards   int
 	deadline time.Duration
@@ -33,17 +34,20 @@ type sendFlags struct {
 func (f *sendFlags) addTo(c *cobra.Command, sends bool) {
 	flags := c.Flags()
 	if sends {
-		flags.StringVar(&f.server, "server", "nats://127.0.0.1:4222", "where the stream is: nats://host:port or ws://host:port")
+		flags.StringVar(&f.server, "server", "nats://127.0.0.1:4222", "where the stream is: nats://host:port, tls://host:port or ws://host:port, several separated by commas")
 		flags.BoolVar(&f.asJSON, "json", false, "print one JSON document on standard output at the end")
 	}
 	flags.StringVar(&f.creds, "creds", "", "credential file of the site, as `FILE` from wellhead site add")
+	flags.StringVar(&f.tls.CA, "tls-ca", "", "PEM file with the authority of the server's certificate (default what the system trusts)")
+	flags.StringVar(&f.tls.Cert, "tls-cert", "", "PEM file with the certificate to show; goes with --tls-key")
+	flags.StringVar(&f.tls.Key, "tls-key", "", "PEM file with the key of --tls-cert")
 	flags.IntVar(&f.batch, "batch", 100, "readings in one message")
 	flags.IntVar(&f.shards, "shards", 0, "number of shards; 0 = ask the server")
 	flags.DurationVar(&f.deadline, "deadline", 10*time.Minute, "how long to keep trying while the server acknowledges nothing")
 	flags.BoolVar(&f.stored, "stored", false, "wait until everything is in the archive, not only acknowledged")
 	flags.BoolVar(&f.single, "single", false, "send each reading in a message of its own")
 	if !sends {
-		hide(c, "creds", "batch", "shards", "deadline", "stored", "single")
+		hide(c, "creds", "tls-ca", "tls-cert", "tls-key", "batch", "shards", "deadline", "stored", "single")
 	}
 }
 
@@ -75,16 +79,13 @@ func (f *sendFlags) dial(ctx context.Context, producer string) (*sender, error) 
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	begun, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	client, err := stream.Dial(begun, stream.DialOptions{URL: f.server, CredsFile: f.creds, Name: "wellhead " + producer, Logger: logger})
+	client, err := stream.Dial(begun, stream.DialOptions{URL: f.server, CredsFile: f.creds, TLS: f.tls, Name: "wellhead " + producer, Logger: logger})
 	var noFile *fs.PathError
 	if errors.As(err, &noFile) || errors.Is(err, messages.ErrInvalid) {
 		return nil, wrongUse(err)
 	}
-	if errors.Is(err, stream.ErrDenied) {
-		return nil, unreachable(fmt.Errorf("%w: give the site's with --creds FILE; `wellhead site add` makes one", err))
-	}
 	if err != nil {
-		return nil, unreachable(fmt.Errorf("%w: is `wellhead serve` running there?", err))
+		return nil, unreachable(err)
 	}
 	s := &sender{client: client, shards: f.shards, flags: f}
 	if s.shards == 0 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/wellhead/wellhead/internal/config"
 	"github.com/wellhead/wellhead/internal/telemetry"
+	"github.com/wellhead/wellhead/stream"
 )
 
 // newServeCommand makes `wellhead serve`.
@@ -91,6 +92,9 @@ func serve(ctx context.Context, out io.Writer, cfg *config.Config, log *slog.Log
 func explain(err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w: another program listens there, perhaps another member; choose other addresses with --http, --nats and --mqtt (port 0 picks a free one)", err)
+	}
+	if errors.Is(err, stream.ErrUnreachable) || errors.Is(err, stream.ErrDenied) {
+		return unreachable(err)
 	}
 	return err
 }

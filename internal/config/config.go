@@ -63,6 +63,8 @@ type Stream struct {
 	User       string
 	Password   string
 	Creds      string // file
+	CA         string // file; empty = what the system trusts
+	Cert, Key  string // files; empty = no client certificate
 	RejectsAge time.Duration
 }
 
@@ -274,6 +276,7 @@ func (c *Config) contradictions() []Problem {
 	say(c.Archive == "cassandra" && len(c.Cassandra.Hosts) == 0, "cassandra.hosts", "archive is cassandra, so name at least one host")
 	say(c.Snapshots == "redis" && len(c.Redis.Addresses) == 0, "redis.addresses", "snapshots is redis, so name its address")
 	say(c.Stream.Creds != "" && c.Stream.User != "", "stream.creds", "stream.user is given too; use one of them")
+	say((c.Stream.Cert == "") != (c.Stream.Key == ""), "stream.tls.cert", "give stream.tls.cert and stream.tls.key together")
 	say(c.Limits.Body > c.Limits.Bodies, "limits.body", "one body may be larger than limits.bodies, which all share; raise that one")
 	out = append(out, c.exposed()...)
 	return out

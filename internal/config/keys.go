@@ -101,6 +101,18 @@ var Keys = []Key{
 		kind: "text", set: text(func(c *Config) *string { return &c.Stream.Creds }),
 	},
 	{
+		Name: "stream.tls.ca", Zero: "what the system trusts", Doc: "PEM file with the authority that signed an outside server's certificate.",
+		kind: "text", set: text(func(c *Config) *string { return &c.Stream.CA }),
+	},
+	{
+		Name: "stream.tls.cert", Zero: "none is shown", Doc: "PEM file with the certificate that an outside server is shown; goes with stream.tls.key.",
+		kind: "text", set: text(func(c *Config) *string { return &c.Stream.Cert }),
+	},
+	{
+		Name: "stream.tls.key", Doc: "PEM file with the key of stream.tls.cert.",
+		kind: "text", set: text(func(c *Config) *string { return &c.Stream.Key }),
+	},
+	{
 		Name: "archive", Default: "pebble", Doc: "Where readings are stored: pebble (in data) or cassandra (also ScyllaDB).", Fixed: true,
 		kind: "choice", set: choice(func(c *Config) *string { return &c.Archive }, "pebble", "cassandra"),
 	},
