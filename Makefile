@@ -48,8 +48,8 @@ bench: ## run the benchmarks; BENCH=regex chooses, COUNT=n repeats (docs/benchma
 bench-whole: build ## measure the whole program; CASES="batch fleet" chooses, cassandra needs real servers
 	$(if $(filter cassandra,$(CASES)),scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
 
-chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis
-	WELLHEAD_KILLS=$(KILLS) scripts/test setup system
+chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis; an outside NATS server 10 times
+	WELLHEAD_KILLS=$(KILLS) WELLHEAD_NATS_KILLS=10 scripts/test setup system
 
 simulate-faults: ## run the shard's core through SEEDS=2000 seeds of faults
 	WELLHEAD_SEEDS=$(SEEDS) scripts/test simulation

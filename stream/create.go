@@ -70,19 +70,28 @@ func (s *Streams) createAll(ctx context.Context) error {
 		info := have[config.Name]
 		if info == nil {
 			group.Go(func() error { return s.createStream(ctx, config) })
-		} else if squeezed(info.Config) {
-			group.Go(func() error { return s.release(ctx, info.Config) })
+			continue
 		}
+		group.Go(func() error {
+			if squeezed(info.Config) {
+				return s.release(ctx, info.Config)
+			}
+			return s.copies(ctx, info.Config)
+		})
 	}
 	for _, config := range s.sideStreams() {
-		if have[config.Name] == nil {
-			group.Go(func() error { return s.createStream(ctx, config) })
-		}
+		info := have[config.Name]
+		group.Go(func() error {
+			if info == nil {
+				return s.createStream(ctx, config)
+			}
+			return s.copies(ctx, info.Config)
+		})
 	}
 	stores := make([]jetstream.KeyValue, len(allBuckets))
 	for i, name := range allBuckets {
 		group.Go(func() (err error) {
-			stores[i], err = s.createBucket(ctx, name, have["KV_"+bucketPrefix+name] != nil)
+			stores[i], err = s.createBucket(ctx, name, have[bucketStream(name)] != nil)
 			return err
 		})
 	}
@@ -155,7 +164,7 @@ func (s *Streams) shardStream(shard messages.Shard, size int64) jetstream.Stream
 		Storage:     jetstream.FileStorage,
 		Replicas:    s.options.Replicas,
 		Duplicates:  time.Second,
-		AllowDirect: true,
+		AllowDirect: s.direct(),
 		DenyDelete:  true,
 		Metadata: map[string]string{
 			metaShards:   strconv.Itoa(s.options.Shards),
@@ -209,27 +218,51 @@ func (s *Streams) createStream(ctx context.Context, config jetstream.StreamConfi
 	return nil
 }
 
+// direct tells whether any copy may answer what a stream holds. With several copies only the leader may:
+// one that is behind would say that a message or a checkpoint is not there.
+func (s *Streams) direct() bool { return s.options.Replicas == 1 }
+
+// copies gives a stream as many copies as are configured now, and the matching way to answer.
+func (s *Streams) copies(ctx context.Context, config jetstream.StreamConfig) error {
+	// rejects and events are read by people: a copy that is behind does no harm
+	direct := s.direct() || config.Name == rejectsStream || config.Name == eventsStream
+	if config.Replicas == s.options.Replicas && config.AllowDirect == direct {
+		return nil
+	}
+	config.Replicas, config.AllowDirect = s.options.Replicas, direct
+	if _, err := s.js.UpdateStream(ctx, config); err != nil {
+		return s.explainCreate(fmt.Sprintf("%d copies of stream %s", config.Replicas, config.Name), err)
+	}
+	return nil
+}
+
+// bucketStream is the name of the stream that keeps a bucket.
+func bucketStream(bucket string) string { return "KV_" + bucketPrefix + bucket }
+
 func (s *Streams) createBucket(ctx context.Context, name string, exists bool) (jetstream.KeyValue, error) {
-	if exists {
-		kv, err := s.js.KeyValue(ctx, bucketPrefix+name)
-		if err != nil {
-			return nil, fmt.Errorf("bucket %s: %w", name, err)
+	if !exists {
+		_, err := s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket:   bucketPrefix + name,
+			History:  1,
+			Storage:  jetstream.FileStorage,
+			Replicas: s.options.Replicas,
+			// without it a key cannot be created with a time-to-live
+			LimitMarkerTTL: time.Hour,
+		})
+		if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+			return nil, s.explainCreate("bucket "+name, err)
 		}
-		return kv, nil
 	}
-	kv, err := s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket:   bucketPrefix + name,
-		History:  1,
-		Storage:  jetstream.FileStorage,
-		Replicas: s.options.Replicas,
-		// without it a key cannot be created with a time-to-live
-		LimitMarkerTTL: time.Hour,
-	})
-	if errors.Is(err, jetstream.ErrBucketExists) {
-		kv, err = s.js.KeyValue(ctx, bucketPrefix+name)
-	}
+	stream, err := s.js.Stream(ctx, bucketStream(name))
 	if err != nil {
-		return nil, s.explainCreate("bucket "+name, err)
+		return nil, fmt.Errorf("bucket %s: %w", name, err)
+	}
+	if err := s.copies(ctx, stream.CachedInfo().Config); err != nil {
+		return nil, err
+	}
+	kv, err := s.js.KeyValue(ctx, bucketPrefix+name)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", name, err)
 	}
 	return kv, nil
 }

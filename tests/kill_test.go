@@ -13,15 +13,18 @@ import (
 )
 
 // kills is how often the member is killed under load; `make chaos` sets more.
-func kills(t *testing.T) int {
-	if s := os.Getenv("WELLHEAD_KILLS"); s != "" {
+func kills(t *testing.T) int { return numberFrom(t, "WELLHEAD_KILLS", 10) }
+
+// numberFrom reads a number from the environment.
+func numberFrom(t *testing.T, variable string, otherwise int) int {
+	if s := os.Getenv(variable); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
-	return 10
+	return otherwise
 }
 
 // TestKillEmbedded kills the member, kill -9, at random moments under load. Every acknowledged

@@ -1,0 +1,201 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/wellhead/wellhead/internal/testenv"
+)
+
+// outsideSecrets define the variables of what `wellhead config nats --sites kill` prints.
+const outsideSecrets = "NATS_SYS_PASSWORD: \"sys\"\nWELLHEAD_MEMBER_PASSWORD: \"secret\"\nWELLHEAD_SITE_KILL: \"of-kill\"\n"
+
+// outside is one NATS server or a cluster, a member on it, and the credential of site kill.
+type outside struct {
+	servers []*testenv.NATSServer
+	url     string
+	member  *member
+	creds   string
+}
+
+// startOutside starts n servers with the printed configuration, and a member on them.
+func startOutside(t *testing.T, n int) *outside {
+	t.Helper()
+	ports, err := testenv.FreePorts("127.0.0.1", 2*n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := func(i int) string { return net.JoinHostPort("127.0.0.1", fmt.Sprint(ports[i])) }
+	var routes, urls []string
+	for i := range n {
+		routes, urls = append(routes, address(n+i)), append(urls, "nats://"+address(i))
+	}
+	o := &outside{url: strings.Join(urls, ",")}
+	for i := range n {
+		args := []string{"config", "nats", "--sites", "kill", "--listen", address(i), "--store", t.TempDir(), "--shards", "8"}
+		if n > 1 {
+			args = append(args, "--cluster", strings.Join(routes, ","), "--cluster-listen", address(n+i))
+		}
+		text, code := run(t, args...)
+		if code != 0 {
+			t.Fatalf("wellhead config nats: exit %d", code)
+		}
+		o.servers = append(o.servers, testenv.NATS(t, address(i), fmt.Sprintf("NATS_NAME: \"n%d\"\n", i)+outsideSecrets+text))
+	}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "wellhead.yaml")
+	text := fmt.Sprintf("shards: 8\nstream: %q\nstream.user: member\nstream.max-bytes: 32MiB\nstream.replicas: %d\n", o.url, n)
+	o.creds = filepath.Join(dir, "kill.creds")
+	for file, text := range map[string]string{config: text, o.creds: "site: kill\npassword: of-kill\n"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("WELLHEAD_STREAM_PASSWORD", "secret")
+	o.member = startMember(t, t.TempDir(), "--config", config)
+	return o
+}
+
+// outsideFlags are what the fleet of these tests sends.
+var outsideFlags = []string{
+	"--site", "kill", "--devices", "100", "--interval", "1s", "--channels", "4", "--seed", "12",
+	"--readings", "300", "--start", "2026-03-01T00:00:00Z", "--batch", "50",
+}
+
+// load sends in the background; the channel brings the exit code.
+func (o *outside) load(t *testing.T, rate string) <-chan int {
+	done := make(chan int, 1)
+	go func() {
+		_, code := run(t, append([]string{"simulate", "--server", o.url, "--creds", o.creds, "--rate", rate, "--json"}, outsideFlags...)...)
+		done <- code
+	}()
+	return done
+}
+
+func (o *outside) wantAll(t *testing.T, loaded <-chan int) {
+	t.Helper()
+	select {
+	case code := <-loaded:
+		if code != 0 {
+			t.Fatalf("simulate: exit %d", code)
+		}
+	case <-time.After(3 * time.Minute):
+		t.Fatal("simulate does not come to its end")
+	}
+	verify(t, append([]string{"simulate", "--server", o.member.http, "--rollups", "--windows", "--wait", "60s"}, outsideFlags...)...)
+}
+
+// TestOutsideKills kills one outside NATS server, kill -9, at random moments under load, and brings it
+// back each time. The member goes on by itself, and all that was acknowledged is stored. Three kills,
+// or WELLHEAD_NATS_KILLS.
+func TestOutsideKills(t *testing.T) {
+	times := numberFrom(t, "WELLHEAD_NATS_KILLS", 3)
+	o := startOutside(t, 1)
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	t.Logf("the moments of the kills come from seed %d", seed)
+	loaded := o.load(t, fmt.Sprintf("%d/s", 30_000/(3*times+1)))
+	for range times {
+		pause(t, time.Duration(500+rnd.IntN(1500))*time.Millisecond)
+		if err := o.servers[0].Kill(); err != nil {
+			t.Fatal(err)
+		}
+		pause(t, time.Duration(rnd.IntN(1500))*time.Millisecond)
+		if err := o.servers[0].Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(loaded) > 0 {
+		t.Error("the load was over before the last kill")
+	}
+	o.wantAll(t, loaded)
+	if pid := o.member.cmd.Process.Pid; o.member.cmd.ProcessState != nil {
+		t.Errorf("the member (pid %d) ended meanwhile", pid)
+	}
+}
+
+// TestOutsideCluster runs on three servers with three copies of each stream: the leader of a shard's
+// stream steps down, then the server of another shard's leader is killed and comes back.
+func TestOutsideCluster(t *testing.T) {
+	o := startOutside(t, 3)
+	loaded := o.load(t, "2000/s")
+	pause(t, 2*time.Second)
+	nc, err := nats.Connect(o.url, nats.UserInfo("member", "secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+
+	before := leader(t, nc, 0)
+	if _, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN.READINGS_0", nil, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if after := leader(t, nc, 0); after == "" || after == before {
+			return fmt.Errorf("shard 0 is led by %q, before by %q", after, before)
+		}
+		return nil
+	})
+	pause(t, 2*time.Second)
+	var victim int
+	testenv.Eventually(t, 30*time.Second, func() error {
+		_, err := fmt.Sscanf(leader(t, nc, 5), "n%d", &victim)
+		return err
+	})
+	if err := o.servers[victim].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if after := leader(t, nc, 5); after == "" || after == fmt.Sprintf("n%d", victim) {
+			return fmt.Errorf("shard 5 is led by %q", after)
+		}
+		return nil
+	})
+	pause(t, 2*time.Second)
+	if err := o.servers[victim].Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.wantAll(t, loaded)
+	log, err := os.ReadFile(o.member.log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(log, []byte("went back")) {
+		t.Error("the member thinks that a stream went back")
+	}
+}
+
+// leader returns the name of the server that leads a shard's stream; empty when there is none now.
+func leader(t *testing.T, nc *nats.Conn, shard int) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	answer, err := nc.RequestWithContext(ctx, fmt.Sprintf("$JS.API.STREAM.INFO.READINGS_%d", shard), nil)
+	if err != nil {
+		return ""
+	}
+	var info struct {
+		Config struct {
+			Replicas int `json:"num_replicas"`
+		}
+		Cluster struct{ Leader string }
+	}
+	if err := json.Unmarshal(answer.Data, &info); err != nil {
+		t.Fatal(err)
+	}
+	if info.Config.Replicas != 3 && info.Cluster.Leader != "" {
+		t.Fatalf("shard %d has %d copies, want 3", shard, info.Config.Replicas)
+	}
+	return info.Cluster.Leader
+}
