@@ -44,14 +44,16 @@ func startOutside(t *testing.T, n int) *outside {
 	o := &outside{url: strings.Join(urls, ",")}
 	for i := range n {
 		args := []string{"config", "nats", "--sites", "kill", "--listen", address(i), "--store", t.TempDir(), "--shards", "8"}
+		secrets := outsideSecrets
 		if n > 1 {
+			secrets += fmt.Sprintf("NATS_NAME: \"n%d\"\n", i)
 			args = append(args, "--cluster", strings.Join(routes, ","), "--cluster-listen", address(n+i))
 		}
 		text, code := run(t, args...)
 		if code != 0 {
 			t.Fatalf("wellhead config nats: exit %d", code)
 		}
-		o.servers = append(o.servers, testenv.NATS(t, address(i), fmt.Sprintf("NATS_NAME: \"n%d\"\n", i)+outsideSecrets+text))
+		o.servers = append(o.servers, testenv.NATS(t, address(i), secrets+text))
 	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "wellhead.yaml")
