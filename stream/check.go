@@ -213,9 +213,9 @@ func (p *probe) mapping(ctx context.Context) error {
 		}
 		select {
 		case m := <-p.got:
-			switch {
-			case m.Subject == step.want:
-			case m.Subject == step.from:
+			switch m.Subject {
+			case step.want:
+			case step.from:
 				return unfit(fmt.Sprintf("%s is not mapped: it should arrive at %s", step.from, step.want),
 					"set the subject mapping in the account that the members use; "+p.streams.showConfig())
 			default:
@@ -239,7 +239,7 @@ func (s *Streams) explainCreate(what string, err error) error {
 	if s.options.Server != nil || !errors.As(err, &api) {
 		return fmt.Errorf("create %s: %w", what, err)
 	}
-	do := ""
+	var do string
 	switch api.ErrorCode {
 	case noStorage, noAccountStorage:
 		do = fmt.Sprintf("it has no room to reserve: all %d shards together ask for %d times stream.max-bytes, on each of %d servers; "+

@@ -294,6 +294,59 @@ func TestOutsideEvents(t *testing.T) {
 	}
 }
 
+// TestOutsideMoreCopies: what was made with one copy gets three when three are configured, and back.
+func TestOutsideMoreCopies(t *testing.T) {
+	ports, err := testenv.FreePorts("127.0.0.1", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var routes []string
+	for _, port := range ports {
+		routes = append(routes, net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
+	}
+	var urls []string
+	for i := range routes {
+		server := startOutside(t, ServerConfigOptions{Cluster: routes, ClusterListen: routes[i]}, func(text string) string {
+			return fmt.Sprintf("NATS_NAME: \"n%d\"\n", i) + text
+		})
+		urls = append(urls, "nats://"+server.Addr)
+	}
+	o := Options{URL: strings.Join(urls, ","), User: "member", Password: "secret", Shards: 8, MaxBytes: 16 << 20, Logger: quietLogger(t)}
+	for i, copies := range []int{1, 3, 1} {
+		o.Replicas = copies
+		s, err := Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, 3, i+1, i+1)
+		list := s.js.ListStreams(shortly(t))
+		n := 0
+		for info := range list.Info() {
+			n++
+			if info.Config.Replicas != copies {
+				t.Errorf("stream %s has %d copies, want %d", info.Config.Name, info.Config.Replicas, copies)
+			}
+			if aside := info.Config.Name == rejectsStream || info.Config.Name == eventsStream; !aside && info.Config.AllowDirect != (copies == 1) {
+				t.Errorf("stream %s of %d copies is answered by any copy: %v", info.Config.Name, copies, info.Config.AllowDirect)
+			}
+		}
+		if err := list.Err(); err != nil || n != 8+2+len(allBuckets) {
+			t.Errorf("%d streams, %v", n, err)
+		}
+		cells, err := s.Cells(BucketCheckpoints)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cells.Save(shortly(t), fmt.Sprint("key", i), []byte("x"), 0); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := cells.Load(shortly(t), fmt.Sprint("key", i)); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+	}
+}
+
 func TestOlderThan(t *testing.T) {
 	for v, want := range map[string]bool{
 		"2.10.29": true, "2.11.0": false, "2.11.0-RC.1": false, "2.15.2": false, "3.0.0": false, "1.99.9": true, "": false, "dev": false,

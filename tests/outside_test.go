@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,7 +87,8 @@ func (o *outside) load(t *testing.T, rate string) <-chan int {
 	return done
 }
 
-func (o *outside) wantAll(t *testing.T, loaded <-chan int) {
+// wantSent waits until the load is over, all of it acknowledged.
+func wantSent(t *testing.T, loaded <-chan int) {
 	t.Helper()
 	select {
 	case code := <-loaded:
@@ -95,6 +98,11 @@ func (o *outside) wantAll(t *testing.T, loaded <-chan int) {
 	case <-time.After(3 * time.Minute):
 		t.Fatal("simulate does not come to its end")
 	}
+}
+
+// wantStored wants the archive, rollups and windows to hold what the load has sent.
+func (o *outside) wantStored(t *testing.T) {
+	t.Helper()
 	verify(t, append([]string{"simulate", "--server", o.member.http, "--rollups", "--windows", "--wait", "60s"}, outsideFlags...)...)
 }
 
@@ -121,14 +129,19 @@ func TestOutsideKills(t *testing.T) {
 	if len(loaded) > 0 {
 		t.Error("the load was over before the last kill")
 	}
-	o.wantAll(t, loaded)
-	if pid := o.member.cmd.Process.Pid; o.member.cmd.ProcessState != nil {
-		t.Errorf("the member (pid %d) ended meanwhile", pid)
+	wantSent(t, loaded)
+	o.wantStored(t)
+	o.wantNothingOlder(t)
+	select {
+	case <-o.member.done:
+		t.Error("the member has ended")
+	default:
 	}
 }
 
 // TestOutsideCluster runs on three servers with three copies of each stream: the leader of a shard's
-// stream steps down, then the server of another shard's leader is killed and comes back.
+// stream steps down, then the server of another shard's leader is killed and comes back, then the member
+// is killed and starts again.
 func TestOutsideCluster(t *testing.T) {
 	o := startOutside(t, 3)
 	loaded := o.load(t, "2000/s")
@@ -168,13 +181,30 @@ func TestOutsideCluster(t *testing.T) {
 	if err := o.servers[victim].Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	o.wantAll(t, loaded)
-	log, err := os.ReadFile(o.member.log.Name())
+	wantSent(t, loaded)
+	o.wantStored(t)
+	o.member.kill()
+	o.member.start()
+	o.wantStored(t)
+	o.wantNothingOlder(t)
+}
+
+// wantNothingOlder wants the member to have found the stream and the snapshots as they should be.
+func (o *outside) wantNothingOlder(t *testing.T) {
+	t.Helper()
+	resp, err := http.Get(o.member.http + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bytes.Contains(log, []byte("went back")) {
-		t.Error("the member thinks that a stream went back")
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"stream", "hole", "snapshots"} {
+		if line := fmt.Sprintf("wellhead_went_back_total{what=%q} 0\n", what); !bytes.Contains(text, []byte(line)) {
+			t.Errorf("/metrics does not have %q: the member found something older than it should be", line)
+		}
 	}
 }
 
@@ -200,4 +230,21 @@ func leader(t *testing.T, nc *nats.Conn, shard int) string {
 		t.Fatalf("shard %d has %d copies, want 3", shard, info.Config.Replicas)
 	}
 	return info.Cluster.Leader
+}
+
+// TestOutsideSite: who may send is said in the server's configuration, and `site add` says how.
+func TestOutsideSite(t *testing.T) {
+	o := startOutside(t, 1)
+	dir := o.member.args[2]
+	_, stderr, code := runWithin(t, 20*time.Second, "site", "add", "s1", "--server", o.member.http, "--data", dir, "--out", filepath.Join(t.TempDir(), "s1.creds"))
+	for _, want := range []string{"outside NATS server", "wellhead config nats --sites s1", `{user: "s1", password: $WELLHEAD_SITE_S1`, "shard.*.s1.*"} {
+		if code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("site add: exit %d, %q; want a failure that says %q", code, stderr, want)
+		}
+	}
+	args := append([]string{"simulate", "--server", o.url, "--rate", "max", "--deadline", "10s"}, outsideFlags...)
+	_, stderr, code = runWithin(t, 20*time.Second, args...)
+	wantRefused(t, "without a credential", `does not take this credential.*--creds`)(stderr, code)
+	_, stderr, code = runWithin(t, 20*time.Second, append(args, "--creds", o.creds, "--site", "other")...)
+	wantRefused(t, "another site's", `does not allow .*[Pp]ermission.*other`)(stderr, code)
 }

@@ -1,6 +1,6 @@
 // Package testenv starts the real servers that tests, benchmarks and development runs need: Apache
-// Cassandra (from its Maven artefacts, see scripts/fetch-cassandra) and Redis (the redis-server of the
-// system). All listen on loopback only, on free ports, keep their data and logs in a folder of their
+// Cassandra (from its Maven artefacts, see scripts/fetch-cassandra), Redis (the redis-server of the
+// system) and NATS (nats-server, built from the version in go.mod). All listen on loopback only, on free ports, keep their data and logs in a folder of their
 // own, and end with the process that started them.
 //
 // A server that is not installed makes a test skip, loudly; with CI=true it makes it fail (Missing).
