@@ -356,3 +356,10 @@ func TestOlderThan(t *testing.T) {
 		}
 	}
 }
+
+func TestBareURLs(t *testing.T) {
+	got := BareURLs("nats://me:p@ss@h1:4222,tls://h2:4222,h3:1")
+	if want := "nats://h1:4222,tls://h2:4222,h3:1"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -116,7 +116,7 @@ func explainConnect(url string, n names, err error) error {
 	var host x509.HostnameError
 	text := err.Error()
 	say := func(kind error, what string) error {
-		return fmt.Errorf("connect to %s: %w: %w: %s", bare(url), kind, err, what)
+		return fmt.Errorf("connect to %s: %w: %w: %s", BareURLs(url), kind, err, what)
 	}
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
@@ -133,8 +133,8 @@ func explainConnect(url string, n names, err error) error {
 	return say(ErrUnreachable, n.server)
 }
 
-// bare is the URLs without what stands before an @: nobody's password is printed.
-func bare(urls string) string {
+// BareURLs is the URLs, separated by commas, without what stands before an @: nobody's password is printed.
+func BareURLs(urls string) string {
 	parts := strings.Split(urls, ",")
 	for i, u := range parts {
 		scheme, rest, ok := strings.Cut(u, "://")

@@ -130,7 +130,7 @@ func (s *Streams) open(ctx context.Context) error {
 	s.js = s.main.js
 	if s.options.Server == nil {
 		if err := s.checkOutside(ctx); err != nil {
-			return fmt.Errorf("check %s: %w", bare(s.options.URL), err)
+			return fmt.Errorf("check %s: %w", BareURLs(s.options.URL), err)
 		}
 	}
 	for n := 0; n < s.options.Shards; n += shardsPerConnection {

@@ -112,7 +112,7 @@ func printAddresses(out io.Writer, n *node) {
 		add("WS", n.server.WebSocketURL())
 		add("MQTT", n.server.MQTTAddress())
 	} else {
-		add("NATS", n.cfg.Stream.Server+" (outside)")
+		add("NATS", stream.BareURLs(n.cfg.Stream.Server)+" (outside)")
 	}
 	add("data", n.cfg.Data)
 	fmt.Fprintf(out, "wellhead %s\n%s\n", version, strings.Join(lines, "\n"))
