@@ -16,7 +16,7 @@ type Observe func(op string, d time.Duration, err error)
 func (o Observe) since(op string, start time.Time, err *error) { o(op, time.Since(start), *err) }
 
 // ObservedArchive returns a with observe called after every operation but Close: "append", "scan",
-// "rollups", "records", "devices", "delete", "ping".
+// "rollups", "records", "devices", "delete", "put_accounts", "accounts", "ping".
 func ObservedArchive(a Archive, observe func(op string, d time.Duration, err error)) Archive {
 	return observedArchive{a, observe}
 }
@@ -54,6 +54,16 @@ func (o observedArchive) Devices(ctx context.Context, shard messages.Shard, fn f
 func (o observedArchive) Delete(ctx context.Context, shard messages.Shard, id messages.DeviceID, sequence uint64, writeTime int64) (err error) {
 	defer o.observe.since("delete", time.Now(), &err)
 	return o.archive.Delete(ctx, shard, id, sequence, writeTime)
+}
+
+func (o observedArchive) PutAccounts(ctx context.Context, shard messages.Shard, accounts []Account) (err error) {
+	defer o.observe.since("put_accounts", time.Now(), &err)
+	return o.archive.PutAccounts(ctx, shard, accounts)
+}
+
+func (o observedArchive) Accounts(ctx context.Context, shard messages.Shard, from AccountKey, fn func(*Account) bool) (err error) {
+	defer o.observe.since("accounts", time.Now(), &err)
+	return o.archive.Accounts(ctx, shard, from, fn)
 }
 
 func (o observedArchive) Ping(ctx context.Context) (err error) {

@@ -72,6 +72,21 @@ type Batch struct {
 	Devices []DeviceRows
 }
 
+// AccountKey names what a producer has sent under one run.
+type AccountKey struct {
+	Site, Producer string
+	Run            uint64
+}
+
+// Account is what a shard knew of a producer's run when it let go of it. A run that comes again later has
+// another one, with another sequence.
+type Account struct {
+	AccountKey
+	Sequence  uint64 // stream sequence of the message at which the shard let go of it
+	WriteTime int64  // of that message, microseconds; 0 when read back
+	Payload   []byte // the shard's business
+}
+
 // Range is a stretch of event times, both ends included. From > To: newest first.
 type Range struct {
 	From, To    int64
@@ -99,6 +114,12 @@ type Archive interface {
 	// Delete removes rows, rollups and records of the device with a stream sequence (in Cassandra:
 	// write time) up to the given one, also those that are written later with such a sequence.
 	Delete(ctx context.Context, shard messages.Shard, id messages.DeviceID, sequence uint64, writeTime int64) error
+	// PutAccounts keeps accounts, each under its key and sequence; nil when all of them are durable. They
+	// are no device's, so Delete does not touch them.
+	PutAccounts(ctx context.Context, shard messages.Shard, accounts []Account) error
+	// Accounts calls fn for each account of the shard from a key on (the zero key: all), ordered by site,
+	// producer, run and sequence, until fn returns false. The payload is valid only during the call.
+	Accounts(ctx context.Context, shard messages.Shard, from AccountKey, fn func(*Account) bool) error
 	// Ping tells whether the archive can be reached.
 	Ping(ctx context.Context) error
 	Close() error

@@ -47,10 +47,17 @@ const (
 	cqlCreateDevices = `CREATE TABLE IF NOT EXISTS devices (
 		shard smallint, grp smallint, site text, device text, recorded bigint, deleted bigint,
 		PRIMARY KEY ((shard, grp), site, device))`
+
+	// cqlCreateAccounts: name is site, producer and run (16 hexadecimal digits) with ! between, which
+	// sorts below every character of a name.
+	cqlCreateAccounts = `CREATE TABLE IF NOT EXISTS accounts (
+		shard smallint, name text, sequence bigint, payload blob,
+		PRIMARY KEY ((shard), name, sequence))`
 )
 
 const (
 	cqlFindLayout   = `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'layout'`
+	cqlFindAccounts = `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'accounts'`
 	cqlReadLayout   = `SELECT version, shards, grps, bucket_ms FROM layout WHERE name = 'archive'`
 	cqlInsertLayout = `INSERT INTO layout (name, version, shards, grps, bucket_ms) VALUES ('archive', ?, ?, ?, ?) IF NOT EXISTS`
 	cqlReadSync     = `SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'`
@@ -62,6 +69,7 @@ const (
 	cqlInsertBucket  = `INSERT INTO buckets (shard, grp, step, bucket) VALUES (?, ?, ?, ?) USING TTL ?`
 	cqlInsertRecord  = `INSERT INTO records (shard, grp, site, device, sequence, payload) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?`
 	cqlInsertDevice  = `INSERT INTO devices (shard, grp, site, device, recorded) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?`
+	cqlInsertAccount = `INSERT INTO accounts (shard, name, sequence, payload) VALUES (?, ?, ?, ?) USING TIMESTAMP ?`
 	cqlInsertDeleted = `INSERT INTO devices (shard, grp, site, device, deleted) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?`
 
 	cqlScanUp      = `SELECT time, vals, quality, note, sequence, flags FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? AND time >= ? AND time <= ? ORDER BY site DESC, device DESC, time ASC`
@@ -70,6 +78,7 @@ const (
 	cqlRollupsDown = `SELECT start, count, counts, mins, maxs, sums, firsts, lasts, sequence FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? AND start >= ? AND start <= ?`
 	cqlBucketsUp   = `SELECT bucket FROM buckets WHERE shard = ? AND grp = ? AND step = ? AND bucket >= ? AND bucket <= ? ORDER BY bucket ASC`
 	cqlBucketsDown = `SELECT bucket FROM buckets WHERE shard = ? AND grp = ? AND step = ? AND bucket >= ? AND bucket <= ?`
+	cqlListAccounts = `SELECT name, sequence, payload FROM accounts WHERE shard = ? AND name >= ?`
 	cqlReadRecords = `SELECT sequence, payload, WRITETIME(payload) FROM records WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
 	cqlReadDeleted = `SELECT deleted FROM devices WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
 	cqlListDevices = `SELECT site, device, recorded, deleted FROM devices WHERE shard = ? AND grp = ?`

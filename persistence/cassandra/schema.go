@@ -90,7 +90,25 @@ func createSchema(ctx context.Context, s *gocql.Session, o Options) error {
 	if got != want {
 		return fmt.Errorf("the archive in keyspace %s was created with %v and cannot be opened with %v: give the same, or another keyspace", o.Keyspace, got, want)
 	}
-	return nil
+	return addAccounts(ctx, s, o)
+}
+
+// addAccounts makes the table of accounts in a keyspace that is older than it.
+func addAccounts(ctx context.Context, s *gocql.Session, o Options) error {
+	var table string
+	err := s.Query(cqlFindAccounts, o.Keyspace).WithContext(ctx).Scan(&table)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, gocql.ErrNotFound) {
+		return fmt.Errorf("look for the table of accounts in keyspace %s: %w", o.Keyspace, err)
+	}
+	creating, err := connectToCreate(ctx, o, o.Keyspace)
+	if err != nil {
+		return err
+	}
+	defer creating.Close()
+	return change(ctx, creating, cqlCreateAccounts)
 }
 
 func isInvalid(err error) bool {
@@ -120,7 +138,7 @@ func createTables(ctx context.Context, o Options, want layout) (layout, error) {
 	}
 	defer s.Close()
 	for _, statement := range []string{
-		cqlCreateLayout, cqlCreateBuckets, cqlCreateRecords, cqlCreateDevices,
+		cqlCreateLayout, cqlCreateBuckets, cqlCreateRecords, cqlCreateDevices, cqlCreateAccounts,
 		fmt.Sprintf(cqlCreateReadings, compactionWindow(o.Retention, o.Bucket)),
 		fmt.Sprintf(cqlCreateRollups, compactionWindow(o.RollupRetention, o.Bucket)),
 	} {

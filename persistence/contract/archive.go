@@ -44,6 +44,7 @@ func Archive(t *testing.T, open func(t *testing.T) persistence.Archive) {
 		{"delete", testDelete},
 		{"delete hides what is replayed later", testDeleteReplay},
 		{"delete leaves others alone", testDeleteOthers},
+		{"accounts", testAccounts},
 		{"concurrent appends", testConcurrent},
 		{"a cancelled context is an error", testCancelled},
 		{"ping", func(t *testing.T, a archiveUnderTest, _ string) {
@@ -422,7 +423,13 @@ func testCancelled(t *testing.T, a archiveUnderTest, site string) {
 			return a.Devices(cancelled, a.shard, func(messages.DeviceID) bool { return true })
 		},
 		"delete": func() error { return a.Delete(cancelled, a.shard, id, 5, writeTime(5)) },
-		"ping":   func() error { return a.Ping(cancelled) },
+		"put accounts": func() error {
+			return a.PutAccounts(cancelled, a.shard, []persistence.Account{{AccountKey: persistence.AccountKey{Site: site, Producer: "p", Run: 1}, Sequence: 1, WriteTime: writeTime(1)}})
+		},
+		"accounts": func() error {
+			return a.Accounts(cancelled, a.shard, persistence.AccountKey{}, func(*persistence.Account) bool { return true })
+		},
+		"ping": func() error { return a.Ping(cancelled) },
 	}
 	for name, call := range calls {
 		if err := call(); err == nil {

@@ -15,6 +15,7 @@ import (
 // A name ends with a zero byte, which sorts below every character of a name.
 //
 //	archive    v                                             layout, number of shards
+//	           a shard site 0 producer 0 run sequence        account of a producer's run
 //	           c shard site 0 device 0 slice                 chunk: readings of one slice of event time
 //	           d shard site 0 device 0                       delete marker: stream sequence
 //	           m shard site 0 device 0 sequence              record
@@ -29,6 +30,7 @@ import (
 // rewrite old chunks between which new ones fall.
 const (
 	kindVersion  = 'v'
+	kindAccount  = 'a'
 	kindChunk    = 'c'
 	kindDelete   = 'd'
 	kindRecord   = 'm'
