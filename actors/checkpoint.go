@@ -36,6 +36,16 @@ type Checkpoint struct {
 	Repeated             uint64          // batches that came again, as of Stored
 	ProducersStored      producers
 	ProducersSnapshotted producers
+	// Retiring are accounts that ProducersStored has let go of and the archive does not have yet. It is
+	// never changed, only replaced.
+	Retiring []retiringAccount
+}
+
+// retiringAccount is an account on its way to the archive.
+type retiringAccount struct {
+	*account
+	Sequence  uint64 // of the message that retired it
+	WriteTime int64  // of that message, µs
 }
 
 // checkpointFile is how a checkpoint is written: JSON, so that an operator can read it with any NATS client.
@@ -57,21 +67,36 @@ type checkpointFile struct {
 	Repeated             uint64           `json:"repeated"`
 	Producers            []producerInFile `json:"producers,omitempty"`
 	ProducersSnapshotted []producerInFile `json:"producersSnapshotted,omitempty"`
+	Retiring             []retiringInFile `json:"retiring,omitempty"`
 }
 
+type retiringInFile struct {
+	producerInFile
+	Sequence  uint64 `json:"sequence"`
+	WriteTime int64  `json:"writeTime"`
+}
+
+// producerInFile is an account as checkpoint and archive have it.
 type producerInFile struct {
-	Site     string      `json:"site"`
-	Producer string      `json:"producer"`
-	Run      uint64      `json:"run,string"`
-	Through  uint64      `json:"through"`
-	Beyond   [][2]uint64 `json:"beyond,omitempty"`
-	Readings uint64      `json:"readings"`
-	Repeated uint64      `json:"repeated,omitempty"`
-	Last     uint64      `json:"last"`
+	Site        string      `json:"site"`
+	Producer    string      `json:"producer"`
+	Run         uint64      `json:"run,string"`
+	Through     uint64      `json:"through"`
+	Beyond      [][2]uint64 `json:"beyond,omitempty"`
+	Readings    uint64      `json:"readings"`
+	Repeated    uint64      `json:"repeated,omitempty"`
+	Unaccounted uint64      `json:"unaccounted,omitempty"`
+	Last        uint64      `json:"last"`
+	First       int64       `json:"first,omitempty"`
+	Seen        int64       `json:"seen,omitempty"`
 }
 
 // Encode writes the checkpoint.
 func (c *Checkpoint) Encode() ([]byte, error) {
+	var retiring []retiringInFile
+	for _, r := range c.Retiring {
+		retiring = append(retiring, retiringInFile{r.file(), r.Sequence, r.WriteTime})
+	}
 	return json.Marshal(checkpointFile{
 		Version: checkpointVersion, Epoch: uint64(c.Epoch), Generation: c.Generation,
 		Stored: c.Stored, Snapshotted: c.Snapshotted, Reserved: c.Reserved,
@@ -79,6 +104,7 @@ func (c *Checkpoint) Encode() ([]byte, error) {
 		WriteTimeStored: c.WriteTimeStored, WriteTimeSnapshotted: c.WriteTimeSnapshotted,
 		Counts: c.Counts, Rejected: c.Rejected, Repeated: c.Repeated,
 		Producers: c.ProducersStored.file(), ProducersSnapshotted: c.ProducersSnapshotted.file(),
+		Retiring: retiring,
 	})
 }
 
@@ -99,23 +125,19 @@ func DecodeCheckpoint(data []byte) (*Checkpoint, error) {
 		Counts: f.Counts, Rejected: f.Rejected, Repeated: f.Repeated,
 		ProducersStored: producersFrom(f.Producers), ProducersSnapshotted: producersFrom(f.ProducersSnapshotted),
 	}
+	for _, r := range f.Retiring {
+		c.Retiring = append(c.Retiring, retiringAccount{r.account(), r.Sequence, r.WriteTime})
+	}
 	if c.Snapshotted > c.Stored || c.Offset > c.Stored {
 		return nil, fmt.Errorf("read checkpoint: stored %d, snapshotted %d and offset %d contradict each other", c.Stored, c.Snapshotted, c.Offset)
 	}
 	return c, nil
 }
 
-func (p producers) file() []producerInFile {
-	out := make([]producerInFile, 0, len(p))
-	for key, a := range p {
-		f := producerInFile{
-			Site: key.Site, Producer: key.Producer, Run: key.Run,
-			Through: a.Through, Readings: a.Readings, Repeated: a.Repeated, Last: a.Last,
-		}
-		for _, b := range a.Beyond {
-			f.Beyond = append(f.Beyond, [2]uint64{b.From, b.To})
-		}
-		out = append(out, f)
+func (p *producers) file() []producerInFile {
+	out := make([]producerInFile, 0, len(p.of))
+	for _, a := range p.of {
+		out = append(out, a.file())
 	}
 	sort.Slice(out, func(i, j int) bool {
 		a, b := out[i], out[j]
@@ -125,14 +147,31 @@ func (p producers) file() []producerInFile {
 }
 
 func producersFrom(list []producerInFile) producers {
-	out := make(producers, len(list))
-	for _, f := range list {
-		key := producerKey{f.Site, f.Producer, f.Run}
-		a := &account{Key: key, Through: f.Through, Readings: f.Readings, Repeated: f.Repeated, Last: f.Last}
-		for _, b := range f.Beyond {
-			a.Beyond = append(a.Beyond, interval{b[0], b[1]})
-		}
-		out[key] = a
+	var out producers
+	for i := range list {
+		out.put(list[i].account())
 	}
 	return out
+}
+
+func (a *account) file() producerInFile {
+	f := producerInFile{
+		Site: a.Key.Site, Producer: a.Key.Producer, Run: a.Key.Run, Through: a.Through, Readings: a.Readings,
+		Repeated: a.Repeated, Unaccounted: a.Unaccounted, Last: a.Last, First: a.First, Seen: a.Seen,
+	}
+	for _, b := range a.Beyond {
+		f.Beyond = append(f.Beyond, [2]uint64{b.From, b.To})
+	}
+	return f
+}
+
+func (f *producerInFile) account() *account {
+	a := &account{
+		Key: producerKey{f.Site, f.Producer, f.Run}, Through: f.Through, Readings: f.Readings,
+		Repeated: f.Repeated, Unaccounted: f.Unaccounted, Last: f.Last, First: f.First, Seen: f.Seen,
+	}
+	for _, b := range f.Beyond {
+		a.Beyond = append(a.Beyond, interval{b[0], b[1]})
+	}
+	return a
 }

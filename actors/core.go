@@ -27,6 +27,8 @@ type Config struct {
 	PurgeEvery      int64 // or this much time; default 10 000
 	RecomputeAtOnce int   // rollups recomputed from the archive at once; default 4
 
+	Retire retirement // when the account of a producer's run moves to the archive; default 10 min, and idle 24 h
+
 	RetryFirst int64 // wait before the first retry of a store operation; default 100
 	RetryMost  int64 // longest wait between two; default 5 000
 	// SnapshotPatience is how long the snapshot store may fail before the shard works on without it:
@@ -56,6 +58,8 @@ func (c Config) WithDefaults() Config {
 	setInt(&c.PurgeBytes, 8<<20)
 	set(&c.PurgeEvery, 10_000)
 	setInt(&c.RecomputeAtOnce, 4)
+	set(&c.Retire.Followed, 600_000)
+	set(&c.Retire.Idle, 86_400_000)
 	set(&c.RetryFirst, 100)
 	set(&c.RetryMost, 5_000)
 	set(&c.SnapshotPatience, 120_000)
@@ -112,6 +116,7 @@ type core struct {
 	round    snapshotRound
 	marker   persistence.Marker // as we know it in the store
 	draining bool               // no more is pulled: everything is to be stored, snapshotted and checkpointed soon
+	retiring bool               // accounts are on their way to the archive
 	saving   bool
 	savedAt  int64
 	purged   purgeState
@@ -130,6 +135,9 @@ type Stats struct {
 	Snapshots     uint64
 	Checkpoints   uint64
 	Panics        uint64
+	Accounts      int    // of producers' runs, gauge
+	Gaps          int    // open ones of those, gauge
+	Missing       uint64 // batches in them, gauge
 	Retries       uint64
 	Events        uint64
 	InFlight      int    // bytes, gauge
@@ -278,6 +286,7 @@ func (c *core) tick(now int64, caughtUp bool) {
 	c.stepSnapshots()
 	c.stepCheckpoint()
 	c.stepPurge()
+	c.stepRetire()
 	c.endStep()
 }
 
@@ -350,6 +359,11 @@ func (c *core) statistics() Stats {
 		if e.row.Status == messages.StatusOnline {
 			s.Online++
 		}
+	}
+	s.Accounts = len(c.saved.ProducersStored.of)
+	for _, a := range c.saved.ProducersStored.of {
+		s.Gaps += len(a.Beyond)
+		s.Missing += a.highest() - a.count()
 	}
 	s.InFlight = c.inFlight.bytes
 	s.Applied, s.Stored, s.Snapshotted = c.applied, c.current.Stored, c.saved.Snapshotted

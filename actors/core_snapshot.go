@@ -254,7 +254,7 @@ func (c *core) stepCheckpoint() {
 		return
 	}
 	k, s := &c.current, &c.saved
-	if k.Stored == s.Stored && k.Snapshotted == s.Snapshotted && k.Generation == s.Generation {
+	if k.Stored == s.Stored && k.Snapshotted == s.Snapshotted && k.Generation == s.Generation && len(k.Retiring) == len(s.Retiring) {
 		return
 	}
 	j := &saveJob{checkpoint: *k}

@@ -171,23 +171,10 @@ func (c *core) siteOf(name string) *siteState {
 
 // account notes the batch under its producer; false when it has been here before and is not applied again.
 func (c *core) account(p *pending, site string, b *messages.Batch) bool {
-	key := producerKey{Site: site, Producer: b.Producer, Run: b.Run}
-	a := c.producers[key]
-	if a == nil {
-		key.Site = c.siteOf(site).name
-		key.Producer = string(append([]byte(nil), key.Producer...))
-		a = c.producers.at(key)
-		a.Key = key
-	}
-	p.producer, p.batch = a.Key, b.Sequence
-	a.Last = p.sequence
-	if a.has(b.Sequence) {
-		p.repeated, p.accounted = true, true
-		a.Repeated++
-		return false
-	}
-	p.accounted = a.add(b.Sequence)
-	return true
+	n := c.producers.note(producerKey{site, b.Producer, b.Run}, c.siteOf(site).name, b.Sequence, p.sequence, p.arrival, c.cfg.Retire)
+	p.producer, p.batch = n.key, b.Sequence
+	p.repeated, p.accounted, p.retired = n.repeated, n.accounted, n.retired
+	return !n.repeated
 }
 
 // takeControl takes a command.
@@ -420,7 +407,7 @@ func (c *core) close(name int32) {
 // advance moves `stored` over messages that are done.
 func (c *core) advance() {
 	released := 0
-	for p := c.inFlight.oldest(); p != nil && p.open == 0; p = c.inFlight.oldest() {
+	for p := c.inFlight.oldest(); p != nil && p.open == 0 && !c.retiringFull(); p = c.inFlight.oldest() {
 		released += p.bytes
 		if !c.replaying(p.sequence) {
 			c.stored(p)
@@ -440,13 +427,11 @@ func (c *core) stored(p *pending) {
 	k.Counts.Add(p.counts)
 	k.Rejected += uint64(p.rejected)
 	if p.batch > 0 {
+		c.retire(p)
 		a := k.ProducersStored.at(p.producer)
-		a.Key, a.Last = p.producer, p.sequence
-		if p.repeated {
-			a.Repeated++
+		if repeated, _ := k.ProducersStored.enter(a, p.batch, p.sequence, p.arrival); repeated {
 			k.Repeated++
 		} else {
-			a.add(p.batch)
 			a.Readings += uint64(p.readings)
 		}
 	}

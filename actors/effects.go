@@ -26,6 +26,7 @@ type effects interface {
 	putSnapshots(j *snapshotJob) // core.snapshotsPut
 	putMarker(j *markerJob)      // core.markerPut
 	saveCheckpoint(j *saveJob)   // core.checkpointSaved
+	retire(j *retireJob)         // core.retired
 
 	// purge removes messages from the stream, up to and including this stream sequence (its own).
 	purge(upTo uint64)
@@ -150,6 +151,12 @@ type markerJob struct {
 	retryable
 	old, marker persistence.Marker
 	round       uint64
+}
+
+// retireJob has the archive keep accounts that the shard has let go of.
+type retireJob struct {
+	retryable
+	accounts []retiringAccount
 }
 
 // saveJob saves a checkpoint. The revision it replaces is the executor's to know.

@@ -289,7 +289,8 @@ type pending struct {
 	repeated  bool   // the batch has been here before
 	accounted bool
 	producer  producerKey
-	batch     uint64 // producer sequence
+	batch     uint64        // producer sequence
+	retired   []producerKey // accounts that the shard lets go of here
 }
 
 // pendings is the queue of messages that are not done, in stream order. Messages are named by a

@@ -38,6 +38,8 @@ type executor struct {
 	limits  *Limits
 	inspect func(*Arrived) // a test's look at readings, nil = none
 	fleet   *messages.Settings
+
+	accounts retirement
 }
 
 // load fetches states: from snapshots, else from the archive.
@@ -229,7 +231,7 @@ func (p *replayer) take(m *messages.Message) error {
 		}
 	case messages.KindBatch, messages.KindReadings:
 		p.dec.Reset()
-		if p.dec.Message(m.Type, subject, m.Data, &p.batch) == nil && !p.repeats(subject.Site, seq) && subject.Site == id.Site {
+		if p.dec.Message(m.Type, subject, m.Data, &p.batch) == nil && !p.repeats(subject.Site, seq, m.Arrival) && subject.Site == id.Site {
 			p.apply(m, seq)
 		}
 	}
@@ -237,17 +239,12 @@ func (p *replayer) take(m *messages.Message) error {
 }
 
 // repeats tells whether the batch had been here before, and notes it.
-func (p *replayer) repeats(site string, seq uint64) bool {
+func (p *replayer) repeats(site string, seq uint64, arrival int64) bool {
 	if p.batch.Producer == "" {
 		return false
 	}
-	a := p.producers.at(producerKey{strings.Clone(site), strings.Clone(p.batch.Producer), p.batch.Run})
-	a.Last = seq
-	if a.has(p.batch.Sequence) {
-		return true
-	}
-	a.add(p.batch.Sequence)
-	return false
+	key := producerKey{site, p.batch.Producer, p.batch.Run}
+	return p.producers.note(key, strings.Clone(site), p.batch.Sequence, seq, millis(arrival), p.x.accounts).repeated
 }
 
 func (p *replayer) apply(m *messages.Message, seq uint64) {

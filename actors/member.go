@@ -30,14 +30,6 @@ type Parts struct {
 	Notice      func(Notice)                                 // counts; nil = none
 }
 
-// StoredNews says how far a producer's run is stored in one shard.
-type StoredNews struct {
-	Shard   messages.Shard
-	Run     uint64
-	Through uint64
-	Gaps    [][2]uint64
-}
-
 // Options of a member.
 type Options struct {
 	Name     string // of the member, in leases
@@ -317,7 +309,7 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 	b.exec = &executor{
 		shard: shard, archive: p.Archive, snapshots: p.Snapshots, log: p.Log, cells: p.Checkpoints,
 		outside: p.Outside, epoch: k.Epoch, offset: k.Offset, revision: revision, limits: &m.cfg.Limits, fleet: &m.cfg.Fleet,
-		inspect: m.options.Inspect, guilty: plan.Starts.Guilty,
+		inspect: m.options.Inspect, guilty: plan.Starts.Guilty, accounts: m.cfg.Retire,
 	}
 	if data, err = k.Encode(); err != nil {
 		return nil, fmt.Errorf("encode the checkpoint: %w", err)

@@ -215,26 +215,6 @@ func (m *Member) Scan(ctx context.Context, id messages.DeviceID, from, to int64,
 	})
 }
 
-// Stored says how far a producer is stored, by shard and run.
-func (m *Member) Stored(ctx context.Context, site, producer string) ([]StoredNews, error) {
-	var out []StoredNews
-	for n := range m.cfg.Shards {
-		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
-			for key, a := range c.saved.ProducersStored {
-				if key.Site == site && key.Producer == producer {
-					out = append(out, StoredNews{Shard: c.shard, Run: key.Run, Through: a.Through, Gaps: a.gaps()})
-				}
-			}
-			done(nil)
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(out, func(a, b StoredNews) int { return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Run, b.Run)) })
-	return out, nil
-}
-
 // ShardStatus is what an operator sees of one shard.
 type ShardStatus struct {
 	Shard messages.Shard

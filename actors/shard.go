@@ -34,13 +34,14 @@ type shardActor struct {
 	work          sync.WaitGroup // goroutines of this instance
 	core          *core
 	exec          *executor
-	taken         *pulledMessages // whose done is to be closed, nil = none
-	draining      atomic.Bool     // no more is pulled
-	full          atomic.Bool     // the reserved sequences are used up
-	toldUpTo      uint64          // stored, as of the last news to producers
-	announcing    int             // announcements under way
-	announcements []*announceJob  // waiting for one of them to end; bounded by the messages in flight
-	idle          atomic.Int64    // Unix ms since when the feed has waited for a message, 0 = it does not
+	taken         *pulledMessages          // whose done is to be closed, nil = none
+	draining      atomic.Bool              // no more is pulled
+	full          atomic.Bool              // the reserved sequences are used up
+	toldUpTo      uint64                   // stored, as of the last news to producers
+	past          map[producerKey]*account // of runs that were looked up in the archive
+	announcing    int                      // announcements under way
+	announcements []*announceJob           // waiting for one of them to end; bounded by the messages in flight
+	idle          atomic.Int64             // Unix ms since when the feed has waited for a message, 0 = it does not
 }
 
 // started is the result of begin.
@@ -220,6 +221,7 @@ func (s *shardActor) takeOver(b *started) {
 		c.know(k.row, k.sequence, k.due)
 	}
 	s.core, s.exec, s.toldUpTo = c, b.exec, b.plan.Checkpoint.Stored
+	s.past = map[producerKey]*account{}
 	s.full.Store(false)
 	next := c.applied + 1
 	s.spawn(func() { s.pull(b.feed, b.caution, next) })

@@ -132,6 +132,13 @@ func (s *shardActor) saveCheckpoint(j *saveJob) {
 	})
 }
 
+func (s *shardActor) retire(j *retireJob) {
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		err := x.retire(ctx, j)
+		return func(c *core) { c.retired(j, err) }
+	})
+}
+
 func (s *shardActor) purge(upTo uint64) {
 	created := s.core.saved.Created
 	life := s.life
@@ -161,13 +168,51 @@ func (s *shardActor) note(n Notice) {
 	}
 }
 
+// toldStored tells producers how far they are stored. Of a run that the shard may have let go of before
+// it tells what the archive knows too, once that was looked up.
 func (s *shardActor) toldStored(k *Checkpoint) {
-	for key, a := range k.ProducersStored {
-		if a.Last > s.toldUpTo {
-			s.member.parts.Stored(key.Site, key.Producer, StoredNews{Shard: s.shard, Run: key.Run, Through: a.Through, Gaps: a.gaps()})
+	for key, a := range k.ProducersStored.of {
+		if a.Last <= s.toldUpTo {
+			continue
 		}
+		before, known := s.past[key]
+		if a.mayHavePast() && !known && len(s.past) < pastKept {
+			s.lookUp(key, k.Stored)
+			continue
+		}
+		s.tellStored(a, before)
 	}
 	s.toldUpTo = k.Stored
+}
+
+func (s *shardActor) tellStored(a, before *account) {
+	if before != nil {
+		a = before.with(a)
+	}
+	s.member.parts.Stored(a.Key.Site, a.Key.Producer, a.news(s.shard))
+}
+
+// pastKept bounds the runs whose past is looked up in one life of the shard.
+const pastKept = 256
+
+// lookUp asks the archive for the past of a run, and then tells the producer. Until it answers, the run
+// counts as one without a past.
+func (s *shardActor) lookUp(key producerKey, asOf uint64) {
+	s.past[key] = nil
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		before, err := past(ctx, x.archive, x.shard, key, asOf)
+		return func(c *core) {
+			if err != nil {
+				s.log.Warn("cannot look up what was stored of a producer before", "site", key.Site, "producer", key.Producer, "error", err)
+				delete(s.past, key) // the next time will do
+				return
+			}
+			s.past[key] = before
+			if a := c.saved.ProducersStored.of[key]; a != nil {
+				s.tellStored(a, before)
+			}
+		}
+	})
 }
 
 var _ effects = (*shardActor)(nil)

@@ -236,6 +236,21 @@ func (h *simHost) saveCheckpoint(j *saveJob) {
 	})
 }
 
+func (h *simHost) retire(j *retireJob) {
+	h.carry(func(really bool) func(error) {
+		var err error
+		if really {
+			err = h.x.retire(context.Background(), j)
+		}
+		return func(fault error) {
+			if fault != nil {
+				err = fault
+			}
+			h.core.retired(j, err)
+		}
+	})
+}
+
 func (h *simHost) purge(upTo uint64) {
 	created, server := h.core.saved.Created, h.w.server
 	h.w.at(h.w.delay(), h, func() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sort"
@@ -128,6 +129,8 @@ type simArchive struct {
 	writes  map[messages.DeviceID]map[int64]int64 // write time of each row: must not fall where a sequence rises
 	refuse  func(persistence.Row) bool
 	broken  []string // laws that were broken
+
+	accounts map[string]persistence.Account
 }
 
 type bucketTime struct {
@@ -142,6 +145,8 @@ func newSimArchive() *simArchive {
 		records: map[messages.DeviceID]map[uint64]persistence.Record{},
 		deleted: map[messages.DeviceID]uint64{},
 		writes:  map[messages.DeviceID]map[int64]int64{},
+
+		accounts: map[string]persistence.Account{},
 	}
 }
 
@@ -240,6 +245,23 @@ func (a *simArchive) Delete(_ context.Context, _ messages.Shard, id messages.Dev
 	maps.DeleteFunc(a.rows[id], func(_ int64, r persistence.Row) bool { return r.Sequence <= sequence })
 	maps.DeleteFunc(a.rollups[id], func(_ bucketTime, r persistence.RollupRow) bool { return r.Sequence <= sequence })
 	maps.DeleteFunc(a.records[id], func(s uint64, _ persistence.Record) bool { return s <= sequence })
+	return nil
+}
+
+func (a *simArchive) PutAccounts(_ context.Context, _ messages.Shard, accounts []persistence.Account) error {
+	for _, one := range accounts {
+		a.accounts[fmt.Sprintf("%s/%s/%016x/%d", one.Site, one.Producer, one.Run, one.Sequence)] = one
+	}
+	return nil
+}
+
+func (a *simArchive) Accounts(_ context.Context, _ messages.Shard, from persistence.AccountKey, fn func(*persistence.Account) bool) error {
+	for _, name := range slices.Sorted(maps.Keys(a.accounts)) {
+		one := a.accounts[name]
+		if producerKey(one.AccountKey).String() >= producerKey(from).String() && !fn(&one) {
+			break
+		}
+	}
 	return nil
 }
 

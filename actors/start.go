@@ -91,7 +91,7 @@ func PlanStart(f Found) Plan {
 
 // forgotten is the checkpoint of a shard whose own one is lost, or from before its newest start.
 func forgotten(f Found) *Checkpoint {
-	k := Checkpoint{ProducersStored: producers{}, ProducersSnapshotted: producers{}}
+	var k Checkpoint
 	if f.Checkpoint != nil {
 		k = *f.Checkpoint
 	}
@@ -105,10 +105,8 @@ func forgotten(f Found) *Checkpoint {
 // they were purged, so states are rebuilt from the archive as of there.
 func freshCheckpoint(f Found) Checkpoint {
 	c := Checkpoint{
-		Created:              f.Stream.Created,
-		Generation:           max(f.Marker.Generation, uint64(f.Fence), f.Claim),
-		ProducersStored:      producers{},
-		ProducersSnapshotted: producers{},
+		Created:    f.Stream.Created,
+		Generation: max(f.Marker.Generation, uint64(f.Fence), f.Claim),
 	}
 	if f.Stream.First > 1 {
 		c.Stored, c.Snapshotted = f.Stream.First-1, f.Stream.First-1
