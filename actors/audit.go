@@ -267,7 +267,7 @@ func shardAccount(shard messages.Shard, parts []liveAccount) messages.ShardAccou
 	return out
 }
 
-// Producers returns how many producers the shards hold a run of.
+// Producers returns how many producers the shards hold a run of; with an error, of those that answered.
 func (m *Member) Producers(ctx context.Context) (int, error) {
 	names := map[[2]string]bool{}
 	for n := range m.cfg.Shards {
@@ -278,7 +278,7 @@ func (m *Member) Producers(ctx context.Context) (int, error) {
 			done(nil)
 		})
 		if err != nil {
-			return 0, err
+			return len(names), err
 		}
 	}
 	return len(names), nil

@@ -27,7 +27,7 @@ type Config struct {
 	PurgeEvery      int64 // or this much time; default 10 000
 	RecomputeAtOnce int   // rollups recomputed from the archive at once; default 4
 
-	Retire retirement // when the account of a producer's run moves to the archive; default 10 min, and idle 24 h
+	Retire Retirement // when the account of a producer's run moves to the archive; default 10 min, and idle 24 h
 
 	RetryFirst int64 // wait before the first retry of a store operation; default 100
 	RetryMost  int64 // longest wait between two; default 5 000

@@ -33,6 +33,11 @@ func (c *core) retire(p *pending) {
 			k.Retiring = append(slices.Clip(k.Retiring), retiringAccount{a, p.sequence, p.writeTime})
 		}
 	}
+	// Under other settings a replay may have let go of others than the life before.
+	for k.ProducersStored.weight > accountsBytes+accountsBytes/8 && len(k.ProducersStored.of) > 1 {
+		a := k.ProducersStored.drop(k.ProducersStored.oldest(p.producer))
+		k.Retiring = append(slices.Clip(k.Retiring), retiringAccount{a, p.sequence, p.writeTime})
+	}
 }
 
 // stepRetire has the archive keep what a saved checkpoint says is retiring.

@@ -39,7 +39,7 @@ type executor struct {
 	inspect func(*Arrived) // a test's look at readings, nil = none
 	fleet   *messages.Settings
 
-	accounts retirement
+	accounts Retirement
 }
 
 // load fetches states: from snapshots, else from the archive.

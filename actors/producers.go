@@ -164,8 +164,8 @@ type producers struct {
 	weight int // of all of them
 }
 
-// retirement says when a shard lets go of a run, by the arrival of its newest batch. Times in ms.
-type retirement struct {
+// Retirement says when a shard lets go of a run, by the arrival of its newest batch. Times in ms.
+type Retirement struct {
 	Followed int64 // silence of a run whose producer has begun another one
 	Idle     int64 // silence of any run
 }
@@ -181,7 +181,7 @@ type noted struct {
 // note enters a batch that came with the stream sequence last, at arrival. Which runs it retires is
 // decided by table and message alone, so that a replay decides the same. Names in key are copied
 // when they are kept; site is one that may be kept.
-func (p *producers) note(key producerKey, site string, sequence, last uint64, arrival int64, r retirement) noted {
+func (p *producers) note(key producerKey, site string, sequence, last uint64, arrival int64, r Retirement) noted {
 	var n noted
 	a := p.of[key]
 	if a == nil {
@@ -246,7 +246,7 @@ func (p *producers) drop(key producerKey) *account {
 }
 
 // silent takes runs out that have been silent for long, now that a run begins: the oldest first.
-func (p *producers) silent(begun producerKey, arrival int64, r retirement) []producerKey {
+func (p *producers) silent(begun producerKey, arrival int64, r Retirement) []producerKey {
 	var found []*account
 	for key, a := range p.of {
 		silence := arrival - a.Seen

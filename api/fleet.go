@@ -42,6 +42,13 @@ type Fleet interface {
 	SiteControl(ctx context.Context, site string, c messages.Control) error
 	// SiteSettings asks the shards for a site's settings. A site that is not known has none of its own.
 	SiteSettings(ctx context.Context, site string) (messages.SiteSettings, error)
+	// Audit returns accounts of producers' runs in the order of site, producer and run: a page, and, if there
+	// may be more, the last run that was looked at.
+	Audit(ctx context.Context, q messages.AuditQuery) (page []messages.ProducerAccount, next *messages.ProducerRun, err error)
+	// Recount counts the archive's readings between two event times, both included: of a site, or of all if it is
+	// empty. It calls told with each device that has some and shardDone after each shard, one call at a time. An
+	// error of theirs ends it. What it calls may not be called any more when it has returned.
+	Recount(ctx context.Context, site string, from, to int64, told func(messages.DeviceID, messages.Recount) error, shardDone func(done int) error) error
 }
 
 // DeviceQuery chooses devices of a site.

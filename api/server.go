@@ -58,6 +58,7 @@ func New(o Options) http.Handler {
 	s.addCommands()
 	s.addReadings()
 	s.addExport()
+	s.addAudit()
 	s.addIngest()
 	s.addChannels()
 	s.addInflux()
@@ -195,6 +196,10 @@ func (s *server) addPage() {
 		}
 		if page != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) && s.isFile(r.URL.Path) {
 			w.Header().Set("Cache-Control", "no-cache")
+			if name := pageFile(r.URL.Path); name != strings.TrimPrefix(r.URL.Path, "/") && r.URL.Path != "/" {
+				http.ServeFileFS(w, r, s.Page, name)
+				return
+			}
 			page.ServeHTTP(w, r)
 			return
 		}
@@ -202,11 +207,19 @@ func (s *server) addPage() {
 	})
 }
 
-func (s *server) isFile(path string) bool {
-	if path == "/" {
-		path = "/index.html"
+// pageFile is the file that a path shows: /audit is audit.html.
+func pageFile(path string) string {
+	switch path {
+	case "/":
+		return "index.html"
+	case "/audit":
+		return "audit.html"
 	}
-	info, err := fs.Stat(s.Page, strings.TrimPrefix(path, "/"))
+	return strings.TrimPrefix(path, "/")
+}
+
+func (s *server) isFile(path string) bool {
+	info, err := fs.Stat(s.Page, pageFile(path))
 	return err == nil && info.Mode().IsRegular()
 }
 

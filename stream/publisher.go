@@ -412,13 +412,14 @@ func (p *Publisher) learn(site string, list []Stored) {
 
 // askStored asks the members: stored messages may be lost.
 func (p *Publisher) askStored(ctx context.Context, want map[counterKey][]uint64) {
+	request := fmt.Appendf(nil, `{"run":"%016x"}`, p.options.Run)
 	sites := map[string]bool{}
 	for key := range want {
 		sites[key.site] = true
 	}
 	for site := range sites {
 		bounded, cancel := context.WithTimeout(ctx, attempt)
-		data, err := p.client.Ask(bounded, QueryStored, messages.DeviceID{Site: site, Device: p.options.Producer}, nil)
+		data, err := p.client.Ask(bounded, QueryStored, messages.DeviceID{Site: site, Device: p.options.Producer}, request)
 		cancel()
 		var list []Stored
 		if err == nil {

@@ -197,8 +197,8 @@ func TestWaitStored(t *testing.T) {
 	go func() { stored <- p.WaitStored(ctx) }()
 	outside := s.Outside(EventsNone)
 	eventually(t, "the publisher listens", func() bool {
-		outside.Stored("site", "test", 1, p.Run()+1, 10, nil)
-		outside.Stored("site", "test", 1, p.Run(), 8, [][2]uint64{{9, 9}})
+		outside.Stored("site", "test", Stored{Shard: 1, Run: p.Run() + 1, Through: 10, Highest: 10})
+		outside.Stored("site", "test", Stored{Shard: 1, Run: p.Run(), Through: 8, Highest: 10, Gaps: [][2]uint64{{9, 9}}})
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return p.counters[counterKey{"site", 1}].stored.Through == 8
@@ -208,7 +208,7 @@ func TestWaitStored(t *testing.T) {
 		t.Fatalf("stored too early: %v", err)
 	default:
 	}
-	outside.Stored("site", "test", 1, p.Run(), 10, nil)
+	outside.Stored("site", "test", Stored{Shard: 1, Run: p.Run(), Through: 10, Highest: 10})
 	if err := <-stored; err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestIngestWaitsForItsSite(t *testing.T) {
 	go func() { stored <- i.WaitStored(ctx, "site") }()
 	outside := s.Outside(EventsNone)
 	eventually(t, "the publisher listens", func() bool {
-		outside.Stored("site", "test", shard, p.Run(), 1, nil)
+		outside.Stored("site", "test", Stored{Shard: shard, Run: p.Run(), Through: 1, Highest: 1})
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return p.counters[key].stored.Through == 1
@@ -270,7 +270,7 @@ func TestIngestWaitsForItsSite(t *testing.T) {
 	default:
 	}
 	p.giveBack(key, under)
-	outside.Stored("site", "test", shard, p.Run(), 2, nil)
+	outside.Stored("site", "test", Stored{Shard: shard, Run: p.Run(), Through: 2, Highest: 2})
 	if err := <-stored; err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ const (
 	QueryState   = "state"
 	QueryWindow  = "window"  // request: {"from":…,"to":…,"limit":…}, may be empty
 	QueryDevices = "devices" // query.devices.{site}
-	QueryStored  = "stored"  // query.stored.{site}.{producer}: the list of Stored of all shards
+	QueryStored  = "stored"  // query.stored.{site}.{producer}: the list of Stored of all shards; request: {"run":"…"}, may be empty
 	QueryShards  = "shards"  // query.shards: {"shards":64}
 )
 

@@ -37,6 +37,8 @@ type Fleet struct {
 	Controls []Control
 	// Differ says that the shards do not hold the same settings of a site.
 	Differ bool
+	// Accounts is what Audit answers, in the order of site, producer and run.
+	Accounts []messages.ProducerAccount
 	// Stored counts the calls that waited for the archive.
 	Stored int
 }
@@ -295,6 +297,55 @@ func (f *Fleet) SiteSettings(_ context.Context, site string) (messages.SiteSetti
 	defer f.mu.Unlock()
 	own := f.settings[site]
 	return messages.SiteSettings{Own: own, Merged: own.Over(messages.Settings{WindowCount: windowCount}), Everywhere: !f.Differ}, f.Fail
+}
+
+// Audit implements api.Fleet: it pages through f.Accounts, which must be sorted.
+func (f *Fleet) Audit(_ context.Context, q messages.AuditQuery) ([]messages.ProducerAccount, *messages.ProducerRun, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var page []messages.ProducerAccount
+	looked := 0
+	for i, a := range f.Accounts {
+		key, after := fmt.Sprint(a.Site, " ", a.Producer, " ", runText(a.Run)), fmt.Sprint(q.After.Site, " ", q.After.Producer, " ", runText(q.After.Run))
+		if q.Site != "" && a.Site != q.Site || q.Producer != "" && a.Producer != q.Producer || q.After.Site != "" && key <= after {
+			continue
+		}
+		if q.Wants(&f.Accounts[i]) {
+			page = append(page, a)
+		}
+		if looked++; looked == q.Limit && i+1 < len(f.Accounts) {
+			return page, &f.Accounts[i].ProducerRun, f.Fail
+		}
+	}
+	return page, nil, f.Fail
+}
+
+func runText(run uint64) string { return fmt.Sprintf("%016x", run) }
+
+// Recount implements api.Fleet, on one shard.
+func (f *Fleet) Recount(ctx context.Context, site string, from, to int64, told func(messages.DeviceID, messages.Recount) error, shardDone func(int) error) error {
+	sites, err := f.Sites(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range sites {
+		if site != "" && name != site {
+			continue
+		}
+		devices, _ := f.Widths(ctx, name)
+		for _, d := range devices {
+			id := messages.DeviceID{Site: name, Device: d.Device}
+			var sum messages.Recount
+			err := f.Scan(ctx, id, from, to, func(s *messages.Sample) bool { sum.Count(s.Time, s.Values); return true })
+			if err == nil && sum.Readings > 0 {
+				err = told(id, sum)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return shardDone(1)
 }
 
 // Publish implements api.Ingest.

@@ -25,6 +25,7 @@ func (n *node) shardFigures() []telemetry.Shard {
 		figures := telemetry.Shard{
 			Shard: s.Shard, Counts: f.Counts, Replayed: f.Replayed, Rejected: f.Rejected, Repeated: f.Repeated,
 			Rollups: f.Rollups, Recomputed: f.Recomputed, Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
+			Accounts: f.Accounts, Gaps: f.Gaps, Missing: f.Missing,
 			Panics: f.Panics, Retries: f.Retries, Events: f.Events, InFlight: f.InFlight,
 			Devices: f.Devices, Active: f.Active, Online: f.Online,
 			Applied: f.Applied, Stored: f.Stored, Snapshotted: f.Snapshotted,
@@ -48,7 +49,14 @@ func (n *node) unstored() int {
 
 func (n *node) memberFigures() telemetry.Member {
 	used := int64(n.member.InFlight())
+	ctx, cancel := context.WithTimeout(n.ctx, figuresDeadline)
+	defer cancel()
+	producers, err := n.member.Producers(ctx)
+	if err != nil {
+		n.log.Debug("not all producers are counted", "error", err)
+	}
 	return telemetry.Member{
+		Producers:  producers,
 		CreditFree: max(0, n.cfg.Limits.InFlight-used), CreditTotal: n.cfg.Limits.InFlight,
 		Ready: len(n.member.Starting()) == 0,
 	}

@@ -143,6 +143,15 @@ func (f *fleet) SiteSettings(ctx context.Context, site string) (messages.SiteSet
 	return s, outward(err)
 }
 
+func (f *fleet) Audit(ctx context.Context, q messages.AuditQuery) ([]messages.ProducerAccount, *messages.ProducerRun, error) {
+	page, next, err := f.member.Audit(ctx, q)
+	return page, next, outward(err)
+}
+
+func (f *fleet) Recount(ctx context.Context, site string, from, to int64, told func(messages.DeviceID, messages.Recount) error, shardDone func(int) error) error {
+	return f.member.Recount(ctx, site, from, to, told, shardDone)
+}
+
 // ingest takes readings from HTTP to the stream.
 type ingest struct{ *stream.Ingest }
 
@@ -162,7 +171,7 @@ func (i ingest) Publish(ctx context.Context, site string, devices []api.DeviceRe
 type queries struct {
 	handler http.Handler
 	shards  int
-	stored  func(ctx context.Context, site, producer string) ([]actors.StoredNews, error)
+	stored  func(ctx context.Context, site, producer string, run uint64) ([]actors.StoredNews, error)
 }
 
 func (q *queries) Answer(ctx context.Context, what string, id messages.DeviceID, request []byte) ([]byte, error) {
@@ -171,7 +180,11 @@ func (q *queries) Answer(ctx context.Context, what string, id messages.DeviceID,
 	case stream.QueryShards:
 		return json.Marshal(map[string]int{"shards": q.shards})
 	case stream.QueryStored:
-		news, err := q.stored(ctx, id.Site, id.Device)
+		run, err := stream.ParseStoredRequest(request)
+		if err != nil {
+			return nil, err
+		}
+		news, err := q.stored(ctx, id.Site, id.Device, run)
 		if err != nil {
 			return nil, err
 		}

@@ -213,13 +213,14 @@ func (n *node) openMember(context.Context) error {
 			},
 			FlushAge: ms(cfg.Work.FlushAge), FlushBytes: int(cfg.Work.FlushBytes), FlushParallel: cfg.Work.FlushParallel,
 			CheckpointEvery: ms(cfg.Work.CheckpointEvery), SnapshotWithin: ms(cfg.Work.SnapshotWithin),
+			Retire:         actors.Retirement{Followed: ms(cfg.Work.RetireAfter), Idle: ms(cfg.Work.RetireIdle)},
 			PassivateAfter: ms(cfg.Work.PassivateAfter), PurgeBytes: int(cfg.Work.PurgeBytes), PurgeEvery: ms(cfg.Work.PurgeEvery),
 		},
 		Parts: actors.Parts{
 			Archive: n.archive, Snapshots: n.snapshots, Log: feedLog{n.streams.Log()},
 			Checkpoints: checkpoints, Leases: leases, Starts: starts, Outside: outside,
 			Stored: func(site, producer string, s actors.StoredNews) {
-				outside.Stored(site, producer, s.Shard, s.Run, s.Through, s.Gaps)
+				outside.Stored(site, producer, stream.Stored(s))
 			},
 			Notice: func(notice actors.Notice) { n.metrics.WentBack(string(notice.Kind)) },
 		},

@@ -64,6 +64,7 @@ func newRoot() *cobra.Command {
 		newVerifyCommand(),
 		newQueryCommand(),
 		newExportCommand(),
+		newAuditCommand(),
 		newSiteCommand(),
 		newRejectsCommand(),
 		newConfigCommand(),

@@ -100,6 +100,8 @@ type Work struct {
 	SnapshotWithin  time.Duration
 	CheckpointEvery time.Duration
 	PassivateAfter  time.Duration
+	RetireAfter     time.Duration
+	RetireIdle      time.Duration
 	PurgeBytes      int64
 	PurgeEvery      time.Duration
 }

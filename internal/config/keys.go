@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Key is one setting.
@@ -222,6 +223,14 @@ var Keys = []Key{
 	{
 		Name: "work.passivate-after", Default: "15m", Zero: "never", Doc: "Idle time after which an offline device leaves memory.",
 		kind: "duration", set: duration(func(c *Config) *dur { return &c.Work.PassivateAfter }),
+	},
+	{
+		Name: "work.retire-after", Default: "10m", Doc: "Silence after which the account of a producer's run moves to the archive, when the producer has begun another run.",
+		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Work.RetireAfter }, time.Millisecond),
+	},
+	{
+		Name: "work.retire-idle", Default: "24h", Doc: "The same for any run. Runs are looked at when one begins.",
+		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Work.RetireIdle }, time.Millisecond),
 	},
 	{
 		Name: "work.purge-bytes", Default: "8MiB", Unit: "bytes", Doc: "What must have gathered for a purge of the stream.",

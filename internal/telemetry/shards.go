@@ -25,6 +25,9 @@ type Shard struct {
 	Retries     uint64
 	Events      uint64
 
+	Accounts    int    // of producers' runs
+	Gaps        int    // open ones of those
+	Missing     uint64 // batches in them
 	InFlight    int    // bytes pulled and not yet stored
 	Devices     int    // known
 	Active      int    // with an actor
@@ -40,6 +43,7 @@ type Member struct {
 	CreditFree  int64 // bytes that may still be pulled
 	CreditTotal int64
 	Ready       bool
+	Producers   int // of which the shards hold a run
 }
 
 // Counter is one more counter, of a part that counts by itself (the streams, for example).
@@ -78,6 +82,7 @@ var (
 	freeDesc     = describe("credit_free_bytes", "Bytes that may still be pulled.")
 	totalDesc    = describe("credit_bytes", "Most bytes that may be pulled and not yet stored.")
 	readyDesc    = describe("ready", "1 when the member is ready, as /readyz says.")
+	knownDesc    = describe("producers", "Producers of which the shards hold a run.")
 	heldDesc     = describe("shards", "Shards that this member holds.")
 	lagDesc      = describe("shard_lag_seconds", "Age of a shard's oldest message that is not stored.", "shard")
 	pendingDesc  = describe("shard_pending_messages", "A shard's messages that were taken in and are not all stored yet.", "shard")
@@ -100,6 +105,9 @@ var sums = []struct {
 	{describe("device_panics_total", "Times that a device's actor panicked and was restarted."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Panics) }},
 	{describe("store_retries_total", "Writes that were tried again."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Retries) }},
 	{describe("events_total", "Events published by devices."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Events) }},
+	{describe("producer_accounts", "Accounts that the shards hold: one for each producer, run and shard."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Accounts) }},
+	{describe("producer_open_gaps", "Stretches of batches that are missing in those accounts."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Gaps) }},
+	{describe("producer_batches_missing", "Batches that are missing in those accounts."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Missing) }},
 	{describe("devices", "Devices known."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Devices) }},
 	{describe("devices_active", "Devices with an actor in memory."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Active) }},
 	{describe("devices_online", "Devices heard of lately."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Online) }},
@@ -108,7 +116,7 @@ var sums = []struct {
 
 // Describe implements prometheus.Collector.
 func (c *shardCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readingsDesc, freeDesc, totalDesc, readyDesc, heldDesc, lagDesc, pendingDesc, behindDesc} {
+	for _, d := range []*prometheus.Desc{readingsDesc, freeDesc, totalDesc, readyDesc, knownDesc, heldDesc, lagDesc, pendingDesc, behindDesc} {
 		out <- d
 	}
 	for _, s := range sums {
@@ -144,6 +152,7 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 		}
 		out <- prometheus.MustNewConstMetric(sum.desc, sum.kind, v)
 	}
+	gauge(knownDesc, float64(member.Producers))
 	gauge(heldDesc, float64(len(shards)))
 	gauge(freeDesc, float64(member.CreditFree))
 	gauge(totalDesc, float64(member.CreditTotal))
