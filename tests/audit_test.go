@@ -31,18 +31,19 @@ type accountShard struct {
 
 // bookkeeper publishes batches with sequences of its choice, and asks what became of them.
 type bookkeeper struct {
-	t  *testing.T
-	m  *member
-	nc *nats.Conn
+	t    *testing.T
+	m    *member
+	nc   *nats.Conn
+	site string
 }
 
-func newBookkeeper(t *testing.T, m *member) *bookkeeper {
+func newBookkeeper(t *testing.T, m *member, site string) *bookkeeper {
 	nc, err := nats.Connect(m.nats, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	return &bookkeeper{t, m, nc}
+	return &bookkeeper{t, m, nc, site}
 }
 
 const auditShard = 28 // of audit/pump-1
@@ -52,7 +53,7 @@ const auditStart = int64(1_767_225_600_000) // 2026-01-01T00:00:00Z
 // send publishes a batch of two readings, one of them with an omitted value, and wants an acknowledgement.
 func (b *bookkeeper) send(producer string, run, sequence uint64) {
 	b.t.Helper()
-	id := messages.DeviceID{Site: "audit", Device: "pump-1"}
+	id := messages.DeviceID{Site: b.site, Device: "pump-1"}
 	at := auditStart + int64(run)*3_600_000 + int64(sequence)*1000
 	data := messages.AppendBatch(nil, &messages.Batch{
 		Producer: producer, Run: run, Sequence: sequence,
@@ -85,7 +86,7 @@ func (b *bookkeeper) want(when, producer string, run uint64, want account) {
 				account
 			}
 		}
-		if err := b.m.get("/api/v1/audit/producers?site=audit&producer="+producer, &page); err != nil {
+		if err := b.m.get("/api/v1/audit/producers?site="+b.site+"&producer="+producer, &page); err != nil {
 			return err
 		}
 		for _, p := range page.Producers {
@@ -113,7 +114,7 @@ func (b *bookkeeper) stored(producer, request string) []news {
 	b.t.Helper()
 	var list []news
 	testenv.Eventually(b.t, 30*time.Second, func() error {
-		answer, err := b.nc.Request("query.stored.audit."+producer, []byte(request), 5*time.Second)
+		answer, err := b.nc.Request("query.stored."+b.site+"."+producer, []byte(request), 5*time.Second)
 		if err != nil {
 			return err
 		}
@@ -149,7 +150,7 @@ func TestAuditCassandraRedis(t *testing.T) {
 }
 
 func audit(t *testing.T, m *member) {
-	b := newBookkeeper(t, m)
+	b := newBookkeeper(t, m, "audit")
 	heard, err := b.nc.SubscribeSync("stored.audit.agent")
 	if err != nil {
 		t.Fatal(err)

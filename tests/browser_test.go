@@ -29,6 +29,9 @@ func TestBrowser(t *testing.T) {
 		_ = load.Wait()
 	}()
 	testenv.Eventually(t, 20*time.Second, func() error { return m.get("/api/v1/sites/demo/devices/dev-000060/latest", nil) })
+	b := newBookkeeper(t, m, "other")
+	b.send("agent", 1, 1)
+	b.send("agent", 1, 3) // the page shows that 2 is missing
 	page := exec.CommandContext(fleet, "node", "test/page.mjs")
 	page.Dir = web
 	page.Env = append(os.Environ(), "WELLHEAD_URL="+m.http)

@@ -1,4 +1,4 @@
-// Package web is the browser's side: one plain page without a build step. It fetches nothing from
+// Package web is the browser's side: two plain pages without a build step. It fetches nothing from
 // elsewhere and speaks only the HTTP API that everybody may use.
 package web
 
@@ -7,8 +7,8 @@ import (
 	"io/fs"
 )
 
-//go:embed index.html app.js chart.js style.css icon.svg
+//go:embed index.html app.js chart.js audit.html audit.js style.css icon.svg
 var files embed.FS
 
-// Files returns the page, index.html at its top.
+// Files returns the pages, index.html at their top; audit.html is shown as /audit.
 func Files() fs.FS { return files }

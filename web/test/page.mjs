@@ -135,6 +135,28 @@ test('it fits a phone and the dark', async (page) => {
   await page.emulateMedia({ colorScheme: 'light' });
 });
 
+test('the audit shows producers, their gaps and shards', async (page) => {
+  await page.click('a.more');
+  await eventually('its address', () => new URL(page.url()).pathname === '/audit');
+  const runs = page.locator('#accounts tr');
+  await eventually('two runs', async () => await runs.count() >= 2);
+  const gap = page.locator('#accounts td.bad');
+  await eventually('one with a gap', async () => await gap.count() >= 1);
+  assert.ok(Number(await page.locator('#missing').textContent()) >= 1, 'missing batches are summed');
+  await page.check('#open');
+  await eventually('only what has gaps', async () => await runs.count() >= 1 && await runs.count() === await gap.count());
+  await runs.first().click();
+  await eventually('the gap of a shard', async () => /^\d/.test(await page.locator('#parts td.bad').first().textContent()));
+  await picture(page, 'audit');
+  await page.uncheck('#open');
+  await eventually('all runs again', async () => await runs.count() >= 2);
+  await page.setViewportSize({ width: 390, height: 844 });
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wide <= 0, `the audit is ${wide} pixels wider than the phone`);
+  await page.setViewportSize({ width: 1360, height: 860 });
+  assert.equal(await page.locator('#link').textContent(), 'live');
+});
+
 // The empty page, and the way out of it: only where the server is ours.
 async function empty(browser) {
   const url = await serve(0);

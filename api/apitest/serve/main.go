@@ -36,6 +36,7 @@ func run(addr, page string, devices int) error {
 		return err
 	}
 	f := apitest.New()
+	f.Set(func(f *apitest.Fleet) { f.Accounts = accounts() })
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if devices > 0 {
@@ -53,6 +54,24 @@ func run(addr, page string, devices int) error {
 		return err
 	}
 	return nil
+}
+
+// accounts are of two producers, one of which has left out batches.
+func accounts() []messages.ProducerAccount {
+	now := time.Now().UnixMilli()
+	return []messages.ProducerAccount{
+		{
+			ProducerRun: messages.ProducerRun{Site: "demo", Producer: "agent-1", Run: 1<<63 + 7},
+			Shards:      []messages.ShardAccount{{Shard: 3, Received: 900, Stored: 899, Readings: 89_900, Duplicates: 1, Through: 899, Highest: 899, First: now - 60_000, Last: now}},
+		},
+		{
+			ProducerRun: messages.ProducerRun{Site: "demo", Producer: "agent-2", Run: 9},
+			Shards: []messages.ShardAccount{{
+				Shard: 5, Received: 100, Stored: 100, Readings: 10_000, Through: 41, Highest: 103, Missing: 3,
+				Gaps: [][2]uint64{{42, 42}, {77, 78}}, First: now - 60_000, Last: now, Retired: true,
+			}},
+		},
+	}
 }
 
 // move sends a reading of every device each second, each device at its own moment, after a minute of history.
