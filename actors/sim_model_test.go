@@ -91,7 +91,11 @@ func (w *world) unsure(device string) messages.Reading {
 // batch makes a producer's batch: the next one, one that was sent already, or one after a gap.
 func (w *world) batch() []byte {
 	producer := fmt.Sprintf("p%d", w.rnd.IntN(2))
-	b := messages.Batch{Producer: producer, Run: 9}
+	if w.rnd.IntN(30) == 0 { // the one before is retired, and never comes again
+		w.runs[producer]++
+		w.producers[producer] = 0
+	}
+	b := messages.Batch{Producer: producer, Run: w.runs[producer]}
 	switch w.rnd.IntN(8) {
 	case 0:
 		b.Sequence = max(1, w.producers[producer]) // others than were sent under this number: they do not count
@@ -143,10 +147,28 @@ type model struct {
 	w       *world
 	devices map[string]*modelDevice
 	site    messages.Settings // merged
-	seen    map[string]bool
+	sent    map[producerKey]*modelRun
 	counts  messages.Counts
 	rejects map[string]bool
 	last    int64 // write time
+}
+
+// modelRun is what was sent under one run.
+type modelRun struct {
+	sequences          map[uint64]bool
+	readings, repeated uint64
+}
+
+func (r *modelRun) repeats(b *messages.Batch) bool {
+	if r.sequences[b.Sequence] {
+		r.repeated++
+		return true
+	}
+	r.sequences[b.Sequence] = true
+	for _, block := range b.Blocks {
+		r.readings += uint64(len(block.Readings))
+	}
+	return false
 }
 
 type modelDevice struct {
@@ -157,7 +179,7 @@ type modelDevice struct {
 func newModel(w *world) *model {
 	return &model{
 		w: w, devices: map[string]*modelDevice{}, site: w.member.cfg.Fleet,
-		seen: map[string]bool{}, rejects: map[string]bool{},
+		sent: map[producerKey]*modelRun{}, rejects: map[string]bool{},
 	}
 }
 
@@ -209,11 +231,13 @@ func (m *model) takeBatch(msg *messages.Message, subject messages.ShardSubject) 
 		return
 	}
 	if b.Producer != "" {
-		key := fmt.Sprintf("%s %d", b.Producer, b.Sequence)
-		if m.seen[key] {
+		key := producerKey{"site", strings.Clone(b.Producer), b.Run}
+		if m.sent[key] == nil {
+			m.sent[key] = &modelRun{sequences: map[uint64]bool{}}
+		}
+		if m.sent[key].repeats(&b) {
 			return
 		}
-		m.seen[key] = true
 	}
 	// Readings of one device in one message go to it together.
 	in := map[string][]Arrived{}

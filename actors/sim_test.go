@@ -54,11 +54,12 @@ type world struct {
 	broken    []string
 	rebuilt   bool // a snapshot was lost: some device's state may come from the archive
 
-	names     []string // devices of shard 0
-	producers map[string]uint64
-	server    int  // how often the stream's server was put back
-	wentBack  bool // the stream went back: order between old and new is not the model's any more
-	told      bool // it lacked something that was stored, so somebody must have said so
+	names     []string          // devices of shard 0
+	producers map[string]uint64 // their newest sequences
+	runs      map[string]uint64 // their newest runs
+	server    int               // how often the stream's server was put back
+	wentBack  bool              // the stream went back: order between old and new is not the model's any more
+	told      bool              // it lacked something that was stored, so somebody must have said so
 	sent      []messages.Message
 	startErr  error
 	copied    *beside
@@ -74,7 +75,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		stream: newSimStream(time.UnixMilli(simStart)), cells: newSimCells(), leases: newSimCells(), starts: newSimCells(),
 		archive: newSimArchive(), snaps: newSimSnapshots(), faulty: true,
 		rejects: map[string]messages.Reject{}, announced: map[string]int{}, notices: map[NoticeKind]int{},
-		producers: map[string]uint64{}, guilty: map[uint64]bool{},
+		producers: map[string]uint64{}, runs: map[string]uint64{"p0": 1, "p1": 1}, guilty: map[uint64]bool{},
 	}
 	for i := 0; len(w.names) < 5; i++ {
 		name := fmt.Sprintf("dev-%d", i)
@@ -97,6 +98,7 @@ func simConfig() Config {
 		SnapshotWithin: 3000, PassivateAfter: 20_000, PurgeEvery: 2000, RetryFirst: 50, RetryMost: 400,
 		SnapshotPatience: 8000,
 	}
+	c.Retire.Followed = 1
 	c.Fleet.WindowCount = 8
 	c.Fleet.OfflineAfter = 5000
 	c.Limits.MaxFuture = 600_000
@@ -397,6 +399,7 @@ func (w *world) check() {
 	if diff := cmp.Diff(m.counts, k.Counts); diff != "" {
 		w.t.Errorf("seed %d: counts (-model +checkpoint):\n%s", w.seed, diff)
 	}
+	w.checkAccounts(m)
 	for name, d := range m.devices {
 		w.checkDevice(messages.DeviceID{Site: "site", Device: name}, d)
 	}
