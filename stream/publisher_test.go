@@ -283,12 +283,12 @@ func (f handlerFunc) Answer(_ context.Context, what string, id messages.DeviceID
 }
 
 func TestStoredForm(t *testing.T) {
-	want := Stored{Shard: 3, Run: 0xfedcba9876543210, Through: 7, Gaps: [][2]uint64{{8, 9}, {12, 12}}}
+	want := Stored{Shard: 3, Run: 0xfedcba9876543210, Through: 7, Highest: 13, Gaps: [][2]uint64{{8, 9}, {12, 12}}}
 	data, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if wire := `{"shard":3,"run":"fedcba9876543210","through":7,"gaps":[[8,9],[12,12]]}`; string(data) != wire {
+	if wire := `{"shard":3,"run":"fedcba9876543210","through":7,"highest":13,"gaps":[[8,9],[12,12]]}`; string(data) != wire {
 		t.Errorf("got %s, want %s", data, wire)
 	}
 	var got Stored
@@ -301,6 +301,31 @@ func TestStoredForm(t *testing.T) {
 	for sequence, stored := range []bool{true, true, true, true, true, true, true, true, false, false, true, true, false, true, false} {
 		if got.Has(uint64(sequence)) != stored {
 			t.Errorf("sequence %d: got %v, want %v", sequence, !stored, stored)
+		}
+	}
+
+	// Of more gaps than a message tells, what is above those told counts as not known.
+	many := Stored{Through: 1, Highest: 1000}
+	for s := uint64(2); s < 1000; s += 2 {
+		many.Gaps = append(many.Gaps, [2]uint64{s, s})
+	}
+	if data, err = json.Marshal(many); err == nil {
+		err = json.Unmarshal(data, &got)
+	}
+	if err != nil || len(got.Gaps) != 64 || got.Highest != 129 || !got.Has(129) || got.Has(128) || got.Has(131) {
+		t.Errorf("of 499 gaps: told %d up to %d, error %v; want 64 up to 129", len(got.Gaps), got.Highest, err)
+	}
+}
+
+func TestStoredRequest(t *testing.T) {
+	for request, want := range map[string]uint64{"": 0, "{}": 0, `{"run":"fedcba9876543210"}`: 0xfedcba9876543210} {
+		if got, err := ParseStoredRequest([]byte(request)); err != nil || got != want {
+			t.Errorf("%s: got %x, error %v; want %x", request, got, err, want)
+		}
+	}
+	for _, request := range []string{"run", `{"run":"x"}`, `{"run":"0000000000000000"}`, `{"run":7}`} {
+		if _, err := ParseStoredRequest([]byte(request)); !errors.Is(err, messages.ErrInvalid) {
+			t.Errorf("%s: got error %v, want one that it is invalid", request, err)
 		}
 	}
 }
