@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 )
@@ -81,17 +83,35 @@ func (c *core) accounts(of func(producerKey) bool) []liveAccount {
 	return out
 }
 
-// Stored says how far a producer is stored, by shard and run. With a run it tells also what the shards
-// have let go of and the archive knows; without one (0) only of runs that they hold.
-func (m *Member) Stored(ctx context.Context, site, producer string, run uint64) ([]StoredNews, error) {
-	var out []StoredNews
+// shardsAtOnce is how many shards are asked at once for what the archive knows of them.
+const shardsAtOnce = 16
+
+// eachShard calls do for all shards, several at once, until one fails.
+func (m *Member) eachShard(ctx context.Context, do func(ctx context.Context, shard messages.Shard) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(shardsAtOnce)
 	for n := range m.cfg.Shards {
-		shard := messages.Shard(n)
-		var found []liveAccount
-		var asOf uint64
-		err := m.withCore(ctx, shard, func(c *core, done func(error)) {
-			asOf = c.saved.Stored
-			found = c.accounts(func(key producerKey) bool {
+		group.Go(func() error { return do(ctx, messages.Shard(n)) })
+	}
+	return group.Wait()
+}
+
+// heldRun is what one shard holds of a run.
+type heldRun struct {
+	found []liveAccount
+	asOf  uint64 // stored, then
+}
+
+// Stored says how far a producer is stored, by shard and run. With a run it tells also what the archive
+// knows of it; without one (0) only of runs that the shards hold. A shard without an account asks the archive
+// only when no shard has one: what a producer waits for it has sent again, and then the shard has an account.
+func (m *Member) Stored(ctx context.Context, site, producer string, run uint64) ([]StoredNews, error) {
+	held := make([]heldRun, m.cfg.Shards)
+	anywhere := false
+	for n := range held {
+		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
+			held[n].asOf = c.saved.Stored
+			held[n].found = c.accounts(func(key producerKey) bool {
 				return key.Site == site && key.Producer == producer && (run == 0 || key.Run == run)
 			})
 			done(nil)
@@ -99,19 +119,34 @@ func (m *Member) Stored(ctx context.Context, site, producer string, run uint64) 
 		if err != nil {
 			return nil, err
 		}
-		if run != 0 {
-			a, err := m.whole(ctx, shard, producerKey{site, producer, run}, found, asOf)
-			if err != nil {
-				return nil, err
+		anywhere = anywhere || len(held[n].found) > 0
+	}
+	var out []StoredNews
+	if run != 0 {
+		var mu sync.Mutex // guards out
+		err := m.eachShard(ctx, func(ctx context.Context, shard messages.Shard) error {
+			h := held[shard]
+			if len(h.found) == 0 && anywhere {
+				return nil
 			}
-			if a != nil {
-				out = append(out, a.news(shard))
+			a, err := m.whole(ctx, shard, producerKey{site, producer, run}, h.found, h.asOf)
+			if err != nil || a == nil {
+				return err
 			}
-			continue
+			mu.Lock()
+			defer mu.Unlock()
+			out = append(out, a.news(shard))
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		for _, live := range found {
-			if live.retired == 0 {
-				out = append(out, live.stored.news(shard))
+	} else {
+		for n, h := range held {
+			for _, live := range h.found {
+				if live.retired == 0 {
+					out = append(out, live.stored.news(messages.Shard(n)))
+				}
 			}
 		}
 	}
@@ -147,13 +182,17 @@ func (m *Member) whole(ctx context.Context, shard messages.Shard, key producerKe
 // run; next is where the following page begins, nil when this is the last. It looks at q.Limit runs, so a page
 // of which q.Since or q.Open leave some out is shorter.
 func (m *Member) Audit(ctx context.Context, q messages.AuditQuery) (page []messages.ProducerAccount, next *messages.ProducerRun, err error) {
+	parts := make([]map[producerKey]messages.ShardAccount, m.cfg.Shards)
+	err = m.eachShard(ctx, func(ctx context.Context, shard messages.Shard) (err error) {
+		parts[shard], err = m.auditShard(ctx, shard, q)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
 	all := map[producerKey]*messages.ProducerAccount{}
-	for n := range m.cfg.Shards {
-		found, err := m.auditShard(ctx, messages.Shard(n), q)
-		if err != nil {
-			return nil, nil, err
-		}
-		for key, s := range found {
+	for _, part := range parts {
+		for key, s := range part {
 			if all[key] == nil {
 				all[key] = &messages.ProducerAccount{ProducerRun: messages.ProducerRun(key)}
 			}

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -171,6 +172,9 @@ func (s *shardActor) note(n Notice) {
 // toldStored tells producers how far they are stored. Of a run that the shard may have let go of before
 // it tells what the archive knows too, once that was looked up.
 func (s *shardActor) toldStored(k *Checkpoint) {
+	if len(s.past) >= pastKept {
+		maps.DeleteFunc(s.past, func(key producerKey, _ *account) bool { return k.ProducersStored.of[key] == nil })
+	}
 	for key, a := range k.ProducersStored.of {
 		if a.Last <= s.toldUpTo {
 			continue
@@ -192,7 +196,7 @@ func (s *shardActor) tellStored(a, before *account) {
 	s.member.parts.Stored(a.Key.Site, a.Key.Producer, a.news(s.shard))
 }
 
-// pastKept bounds the runs whose past is looked up in one life of the shard.
+// pastKept bounds the runs whose past is remembered; of those beyond it producers are told without it.
 const pastKept = 256
 
 // lookUp asks the archive for the past of a run, and then tells the producer. Until it answers, the run

@@ -72,19 +72,19 @@ const (
 	cqlInsertAccount = `INSERT INTO accounts (shard, name, sequence, payload) VALUES (?, ?, ?, ?) USING TIMESTAMP ?`
 	cqlInsertDeleted = `INSERT INTO devices (shard, grp, site, device, deleted) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?`
 
-	cqlScanUp      = `SELECT time, vals, quality, note, sequence, flags FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? AND time >= ? AND time <= ? ORDER BY site DESC, device DESC, time ASC`
-	cqlScanDown    = `SELECT time, vals, quality, note, sequence, flags FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? AND time >= ? AND time <= ?`
-	cqlRollupsUp   = `SELECT start, count, counts, mins, maxs, sums, firsts, lasts, sequence FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? AND start >= ? AND start <= ? ORDER BY site DESC, device DESC, start ASC`
-	cqlRollupsDown = `SELECT start, count, counts, mins, maxs, sums, firsts, lasts, sequence FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? AND start >= ? AND start <= ?`
-	cqlBucketsUp   = `SELECT bucket FROM buckets WHERE shard = ? AND grp = ? AND step = ? AND bucket >= ? AND bucket <= ? ORDER BY bucket ASC`
-	cqlBucketsDown = `SELECT bucket FROM buckets WHERE shard = ? AND grp = ? AND step = ? AND bucket >= ? AND bucket <= ?`
+	cqlScanUp       = `SELECT time, vals, quality, note, sequence, flags FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? AND time >= ? AND time <= ? ORDER BY site DESC, device DESC, time ASC`
+	cqlScanDown     = `SELECT time, vals, quality, note, sequence, flags FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? AND time >= ? AND time <= ?`
+	cqlRollupsUp    = `SELECT start, count, counts, mins, maxs, sums, firsts, lasts, sequence FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? AND start >= ? AND start <= ? ORDER BY site DESC, device DESC, start ASC`
+	cqlRollupsDown  = `SELECT start, count, counts, mins, maxs, sums, firsts, lasts, sequence FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? AND start >= ? AND start <= ?`
+	cqlBucketsUp    = `SELECT bucket FROM buckets WHERE shard = ? AND grp = ? AND step = ? AND bucket >= ? AND bucket <= ? ORDER BY bucket ASC`
+	cqlBucketsDown  = `SELECT bucket FROM buckets WHERE shard = ? AND grp = ? AND step = ? AND bucket >= ? AND bucket <= ?`
 	cqlListAccounts = `SELECT name, sequence, payload FROM accounts WHERE shard = ? AND name >= ?`
-	cqlReadRecords = `SELECT sequence, payload, WRITETIME(payload) FROM records WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
-	cqlReadDeleted = `SELECT deleted FROM devices WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
-	cqlListDevices = `SELECT site, device, recorded, deleted FROM devices WHERE shard = ? AND grp = ?`
-	cqlHasReadings = `SELECT time FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? LIMIT 1`
-	cqlHasRollups  = `SELECT start FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? LIMIT 1`
-	cqlDelReadings = `DELETE FROM readings USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ?`
-	cqlDelRollups  = `DELETE FROM rollups USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ?`
-	cqlDelRecords  = `DELETE FROM records USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
+	cqlReadRecords  = `SELECT sequence, payload, WRITETIME(payload) FROM records WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
+	cqlReadDeleted  = `SELECT deleted FROM devices WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
+	cqlListDevices  = `SELECT site, device, recorded, deleted FROM devices WHERE shard = ? AND grp = ?`
+	cqlHasReadings  = `SELECT time FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? LIMIT 1`
+	cqlHasRollups   = `SELECT start FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? LIMIT 1`
+	cqlDelReadings  = `DELETE FROM readings USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ?`
+	cqlDelRollups   = `DELETE FROM rollups USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ?`
+	cqlDelRecords   = `DELETE FROM records USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
 )
