@@ -2,6 +2,7 @@
 //
 //   node spool.mjs SERVER SITE PRODUCER FILE < readings.ndjson
 //
+// SERVER is nats://127.0.0.1:4222, or nats://SITE:PASSWORD@127.0.0.1:4222 with a credential.
 // Each line of standard input is {"device":"pump-1","time":1767323045678,"values":[1.5,null,3]}. A line is on
 // disk when `spooled N` is printed. FILE has one line that names the run, and one for each batch; it belongs to
 // one client of this producer. After a kill -9 start it again with the same FILE: it sends the same batches with
@@ -95,7 +96,8 @@ function stored(news) { // all up to highest, but the gaps
 const due = new Map(); // when each is sent again, ms
 let flying = 0, ended = false;
 load();
-const nc = await connect({ servers: server, maxReconnectAttempts: -1, reconnectTimeWait: 200, waitOnFirstConnect: true });
+const at = new URL(server), login = at.username ? { user: decodeURIComponent(at.username), pass: decodeURIComponent(at.password) } : {};
+const nc = await connect({ servers: at.host, ...login, maxReconnectAttempts: -1, reconnectTimeWait: 200, waitOnFirstConnect: true });
 
 async function again(subject, data) { // a member that starts has no answer yet
   for (;;) {

@@ -2,6 +2,7 @@
 
     spool.py SERVER SITE PRODUCER FILE < readings.ndjson
 
+SERVER is nats://127.0.0.1:4222, or nats://SITE:PASSWORD@127.0.0.1:4222 with a credential.
 Each line of standard input is {"device":"pump-1","time":1767323045678,"values":[1.5,null,3]}. A line is on
 disk when `spooled N` is printed. FILE has one line that names the run, and one for each batch; it belongs to
 one client of this producer. After a kill -9 start it again with the same FILE: it sends the same batches with
