@@ -126,10 +126,10 @@ type core struct {
 
 // Stats are figures of a shard for metrics; all but the gauges only grow while the shard lives.
 type Stats struct {
-	Counts        messages.Counts // decided in this life, replayed ones too
-	Replayed      uint64          // readings taken in again from below `stored`
-	Rejected      uint64
-	Repeated      uint64 // batches that came again
+	Counts        messages.Counts              // decided in this life, replayed ones too
+	Replayed      uint64                       // readings taken in again from below `stored`
+	Rejected      [messages.RejectKinds]uint64 // by kind
+	Repeated      uint64                       // batches that came again
 	Rollups       uint64
 	Recomputed    uint64
 	Snapshots     uint64

@@ -147,7 +147,8 @@ func (c *core) giveUp(o *op) {
 	case opControl:
 		c.addReject(o.control.message, messages.Reject{
 			Shard: c.shard, Sequence: o.control.sequence, Index: -1, Device: o.entry.id, Arrival: o.control.arrival,
-			Subject: messages.ShardControlSubject(c.shard, o.entry.id), Reason: reason,
+			Subject: messages.ShardControlSubject(c.shard, o.entry.id), Kind: messages.RejectPanic, Reason: reason,
+			Data: messages.AppendControl(nil, o.control.control), Type: messages.TypeProtobuf,
 		})
 	case opAsk:
 		o.ask.answer(errors.New(reason))
@@ -166,7 +167,7 @@ func (c *core) rejectFailing(e *entry, a *Arrived) {
 	p.counts.Refused++
 	c.stats.Counts.Received++
 	c.stats.Counts.Refused++
-	c.rejectArrived(e, a, a.Reason)
+	c.rejectArrived(e, a, messages.RejectPanic, a.Reason)
 }
 
 // ask puts a question to a device: read runs in its actor, then answer is called.

@@ -8,11 +8,11 @@ import (
 )
 
 // rejectMessage puts a whole message into rejects.
-func (c *core) rejectMessage(name int32, m *messages.Message, id messages.DeviceID, err error) {
+func (c *core) rejectMessage(name int32, m *messages.Message, id messages.DeviceID, kind messages.RejectKind, err error) {
 	p := c.inFlight.at(name)
 	c.addReject(name, messages.Reject{
 		Shard: c.shard, Sequence: p.sequence, Index: -1, Subject: m.Subject, Device: cloned(id),
-		Arrival: p.arrival, Reason: err.Error(), Data: m.Data, Type: m.Type,
+		Arrival: p.arrival, Kind: kind, Reason: err.Error(), Data: m.Data, Type: m.Type,
 	})
 }
 
@@ -23,11 +23,11 @@ func (c *core) rejectGuilty(name int32, m *messages.Message, subject messages.Sh
 	if !c.replaying(c.inFlight.at(name).sequence) {
 		c.fx.note(Notice{Kind: NoticeGuilty, Shard: c.shard, Count: 1, Text: fmt.Sprintf("message %d of %s goes to rejects: %s", m.Sequence, m.Subject, reason)})
 	}
-	c.rejectMessage(name, m, id, errors.New(reason))
+	c.rejectMessage(name, m, id, messages.RejectFatal, errors.New(reason))
 }
 
 // rejectReading puts one reading that its decoder refused into rejects; the payload tells the rest.
-func (c *core) rejectReading(name int32, m *messages.Message, r messages.RefusedReading) {
+func (c *core) rejectReading(name int32, m *messages.Message, subject messages.ShardSubject, r messages.RefusedReading) {
 	p := c.inFlight.at(name)
 	p.counts.Received++
 	p.counts.Refused++
@@ -35,8 +35,9 @@ func (c *core) rejectReading(name int32, m *messages.Message, r messages.Refused
 	c.stats.Counts.Received++
 	c.stats.Counts.Refused++
 	c.addReject(name, messages.Reject{
-		Shard: c.shard, Sequence: p.sequence, Index: refusedIndex(r), Subject: m.Subject,
-		Arrival: p.arrival, Reason: fmt.Sprintf("block %d, reading %d: %s", r.Block, r.Reading, r.Reason),
+		Shard: c.shard, Sequence: p.sequence, Index: messages.RefusedIndex(r), Subject: m.Subject,
+		Device:  messages.DeviceID{Site: subject.Site, Device: subject.Device},
+		Arrival: p.arrival, Kind: messages.RejectInvalid, Reason: fmt.Sprintf("block %d, reading %d: %s", r.Block, r.Reading, r.Reason),
 		Data: m.Data, Type: m.Type,
 	})
 }
@@ -54,29 +55,24 @@ func (c *core) rejectBlock(name int32, m *messages.Message, id messages.DeviceID
 	for i := range b.Readings {
 		c.addReject(name, messages.Reject{
 			Shard: c.shard, Sequence: p.sequence, Index: int(first) + i, Subject: m.Subject, Device: cloned(id),
-			Arrival: p.arrival, Reason: reason, Data: messages.AppendReadingJSON(nil, b.Readings[i]), Type: messages.TypeJSON,
+			Arrival: p.arrival, Kind: messages.RejectWrongShard, Reason: reason, Data: messages.AppendReadingJSON(nil, b.Readings[i]), Type: messages.TypeJSON,
 		})
 	}
 }
 
 // rejectArrived puts a reading that its device refused, or panicked on, into rejects.
-func (c *core) rejectArrived(e *entry, a *Arrived, reason string) {
+func (c *core) rejectArrived(e *entry, a *Arrived, kind messages.RejectKind, reason string) {
 	c.addReject(a.Message, messages.Reject{
 		Shard: c.shard, Sequence: a.Sequence, Index: int(a.Index),
 		Subject: messages.ShardReadingsSubject(c.shard, e.id), Device: e.id, Arrival: a.Arrival,
-		Reason: reason, Data: messages.AppendReadingJSON(nil, a.Reading), Type: messages.TypeJSON,
+		Kind: kind, Reason: reason, Data: messages.AppendReadingJSON(nil, a.Reading), Type: messages.TypeJSON,
 	})
-}
-
-// refusedIndex is the place of a reading that the decoder left out, above those that it handed on.
-func refusedIndex(r messages.RefusedReading) int {
-	return 1_000_000 + r.Block*messages.MaxReadings + r.Reading
 }
 
 func (c *core) addReject(name int32, r messages.Reject) {
 	p := c.inFlight.at(name)
 	p.rejected++
-	c.stats.Rejected++
+	c.stats.Rejected[r.Kind]++
 	if c.replaying(p.sequence) {
 		return
 	}

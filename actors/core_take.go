@@ -99,7 +99,7 @@ func (c *core) take(m *messages.Message) {
 		err = fmt.Errorf("%w: it came to shard %d", messages.ErrInvalid, c.shard)
 	}
 	if err != nil {
-		c.rejectMessage(name, m, messages.DeviceID{}, err)
+		c.rejectMessage(name, m, messages.DeviceID{}, messages.RejectUndecodable, err)
 		return
 	}
 	if _, guilty := slices.BinarySearch(c.guilty, seq); guilty {
@@ -122,7 +122,7 @@ func (c *core) takeBatch(name int32, m *messages.Message, subject messages.Shard
 	b := &c.spare.batch
 	dec := c.gather.decoder
 	if err := dec.Message(m.Type, subject, m.Data, b); err != nil {
-		c.rejectMessage(name, m, messages.DeviceID{Site: subject.Site, Device: subject.Device}, err)
+		c.rejectMessage(name, m, messages.DeviceID{Site: subject.Site, Device: subject.Device}, messages.RejectUndecodable, err)
 		return
 	}
 	p := c.inFlight.at(name)
@@ -157,7 +157,7 @@ func (c *core) takeBatch(name int32, m *messages.Message, subject messages.Shard
 		p.readings += uint32(len(block.Readings))
 	}
 	for _, r := range dec.Refused() {
-		c.rejectReading(name, m, r)
+		c.rejectReading(name, m, subject, r)
 	}
 }
 
@@ -180,17 +180,18 @@ func (c *core) account(p *pending, site string, b *messages.Batch) bool {
 // takeControl takes a command.
 func (c *core) takeControl(name int32, m *messages.Message, subject messages.ShardSubject) {
 	id := messages.DeviceID{Site: subject.Site, Device: subject.Device}
+	kind := messages.RejectUndecodable
 	control, err := messages.DecodeControl(m.Type, m.Data)
 	if err == nil && subject.Kind == messages.KindControl {
 		if belongs := messages.ShardOf(id, c.cfg.Shards); belongs != c.shard {
-			err = fmt.Errorf("%w: device %s belongs to shard %d", messages.ErrInvalid, id, belongs)
+			kind, err = messages.RejectWrongShard, fmt.Errorf("%w: device %s belongs to shard %d", messages.ErrInvalid, id, belongs)
 		}
 	}
 	if err == nil && subject.Kind == messages.KindSiteControl && control.Settings == nil {
 		err = fmt.Errorf("%w: only settings can be changed for a whole site", messages.ErrInvalid)
 	}
 	if err != nil {
-		c.rejectMessage(name, m, id, err)
+		c.rejectMessage(name, m, id, kind, err)
 		return
 	}
 	c.deliver() // what came before it comes before it

@@ -189,7 +189,7 @@ func (c *core) ranApply(o *op) {
 			continue
 		}
 		if a.Decision == Refused {
-			c.rejectArrived(e, a, a.Reason)
+			c.rejectArrived(e, a, refusedKind(a.Reason), a.Reason)
 			continue
 		}
 		spoken++
@@ -399,9 +399,9 @@ func (c *core) splitRefused(g *gather, d persistence.DeviceRows, kept []persiste
 			}
 			c.inFlight.at(name).counts.Refused++
 			c.addReject(name, messages.Reject{
-				Shard: c.shard, Sequence: row.Sequence, Index: 2_000_000 + int(row.Time&0xfffff),
+				Shard: c.shard, Sequence: row.Sequence, Index: messages.RowIndex(row.Time),
 				Subject: messages.ShardReadingsSubject(c.shard, d.Device), Device: d.Device, Arrival: c.inFlight.at(name).arrival,
-				Reason: d.Err.Error(), Type: messages.TypeJSON,
+				Kind: messages.RejectArchive, Reason: d.Err.Error(), Type: messages.TypeJSON,
 				Data: messages.AppendReadingJSON(nil, messages.Reading{Time: row.Time, Values: row.Values, Quality: row.Quality, Note: row.Note}),
 			})
 		}

@@ -334,6 +334,22 @@ func (d *Device) check(in []Arrived, l *Limits, out *Outcome, again bool) {
 	}
 }
 
+// Why a reading is refused for its time.
+const (
+	tooFarAhead  = "its time is too far ahead of its arrival"
+	tooFarBehind = "its time is too far behind its arrival"
+	outsideYears = "its time is outside the years 0 to 9999"
+)
+
+// refusedKind says in a word why a reading was refused.
+func refusedKind(reason string) messages.RejectKind {
+	switch reason {
+	case tooFarAhead, tooFarBehind, outsideYears:
+		return messages.RejectTime
+	}
+	return messages.RejectInvalid
+}
+
 // refusal returns why the reading is not accepted, "" if it is, and cuts omitted values off its end.
 func refusal(a *Arrived, l *Limits) string {
 	r := &a.Reading
@@ -347,11 +363,11 @@ func refusal(a *Arrived, l *Limits) string {
 	switch t := r.Time; {
 	case t == messages.NoTime:
 	case l.MaxFuture > 0 && t > a.Arrival+l.MaxFuture:
-		return "its time is too far ahead of its arrival"
+		return tooFarAhead
 	case l.MaxAge > 0 && t < a.Arrival-l.MaxAge:
-		return "its time is too far behind its arrival"
+		return tooFarBehind
 	case t < earliestTime || t > latestTime:
-		return "its time is outside the years 0 to 9999"
+		return outsideYears
 	}
 	switch {
 	case n == 0 && r.Note == "":

@@ -125,7 +125,8 @@ func TestOneLife(t *testing.T) {
 			return nil
 		})
 	}
-	rejects, err := r.streams.Rejects(t.Context(), "site", 0, 10)
+	list, err := r.streams.Rejects(t.Context(), stream.RejectQuery{Site: "site", Limit: 10})
+	rejects := list.Rejects
 	if err != nil {
 		t.Fatal(err)
 	}

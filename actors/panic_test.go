@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,10 +100,12 @@ func startRig(t *testing.T, dir string, inspect func(*actors.Arrived)) *rig {
 }
 
 // TestDevicePanics makes one device panic on one reading. The others never notice, exactly that
-// reading is in rejects, and the device has all its others.
+// reading is in rejects, and the device has all its others. When the mistake is repaired, a retry of the
+// reject brings the reading.
 func TestDevicePanics(t *testing.T) {
+	var repaired atomic.Bool
 	r := startRig(t, t.TempDir(), func(a *actors.Arrived) {
-		if strings.HasPrefix(a.Reading.Note, "boom") {
+		if !repaired.Load() && strings.HasPrefix(a.Reading.Note, "boom") {
 			panic("boom")
 		}
 	})
@@ -133,12 +136,8 @@ func TestDevicePanics(t *testing.T) {
 	if err := publisher.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for d := range devices {
-		id := messages.DeviceID{Site: "site", Device: fmt.Sprintf("dev-%d", d)}
-		want := readings
-		if d == 7 {
-			want--
-		}
+	has := func(id messages.DeviceID, want int) {
+		t.Helper()
 		testenv.Eventually(t, 20*time.Second, func() error {
 			stored, err := r.member.Readings(t.Context(), id, start, start+readings*1000, 0)
 			if err != nil {
@@ -154,11 +153,27 @@ func TestDevicePanics(t *testing.T) {
 			return nil
 		})
 	}
-	rejects, err := r.streams.Rejects(t.Context(), "site", 0, 10)
+	for d := range devices {
+		id := messages.DeviceID{Site: "site", Device: fmt.Sprintf("dev-%d", d)}
+		want := readings
+		if d == 7 {
+			want--
+		}
+		has(id, want)
+	}
+	list, err := r.streams.Rejects(t.Context(), stream.RejectQuery{Site: "site", Limit: 10})
+	rejects := list.Rejects
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(rejects) != 1 || rejects[0].Device.Device != "dev-7" || !strings.Contains(string(rejects[0].Data), "boom") || !strings.Contains(rejects[0].Reason, "failed") {
-		t.Errorf("rejects: got %+v, want exactly the reading that dev-7 failed on", rejects)
+		t.Fatalf("rejects: got %+v, want exactly the reading that dev-7 failed on", rejects)
 	}
+	repaired.Store(true)
+	for range 2 {
+		if _, _, err := r.streams.RetryReject(t.Context(), rejects[0].ID, nil, "", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has(rejects[0].Device, readings)
 }

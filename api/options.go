@@ -20,6 +20,8 @@ type Options struct {
 
 	// Registry keeps which field of line protocol is which channel; nil = fields are called c0 to c63 only.
 	Registry persistence.Registry
+	// Rejects answers below rejects; nil = 404.
+	Rejects Rejects
 	// Totals answers GET totals; nil = 404.
 	Totals func(context.Context) (Totals, error)
 	// Operations answers GET operations; nil = an empty list.

@@ -61,6 +61,7 @@ func New(o Options) http.Handler {
 	s.addAudit()
 	s.addIngest()
 	s.addChannels()
+	s.addRejects()
 	s.addInflux()
 	s.addLive()
 	s.addHealth()

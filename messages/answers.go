@@ -166,16 +166,3 @@ type DeviceWidth struct {
 	Device   string
 	Channels int
 }
-
-// Reject is what could not be decoded or applied, with the reason and where it came from.
-type Reject struct {
-	Shard    Shard
-	Sequence uint64 // stream sequence of the message; with Index the identity of the reject
-	Index    int    // reading within the message; -1 = the message as a whole
-	Subject  string // where it was published (mapped)
-	Device   DeviceID
-	Arrival  int64 // ms
-	Reason   string
-	Data     []byte // the message's payload, or the one reading as JSON
-	Type     string // content type of Data
-}

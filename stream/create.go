@@ -26,6 +26,7 @@ const (
 	BucketLeases      = "leases"
 	BucketStarts      = "starts"
 	bucketRegistry    = "registry"
+	bucketRetries     = "retries"
 )
 
 const (
@@ -104,7 +105,7 @@ func (s *Streams) createAll(ctx context.Context) error {
 	return nil
 }
 
-var allBuckets = []string{BucketCheckpoints, BucketLeases, BucketStarts, bucketRegistry}
+var allBuckets = []string{BucketCheckpoints, BucketLeases, BucketStarts, bucketRegistry, bucketRetries}
 
 // checkShards refuses to work on data that was created with another number of shards.
 func (s *Streams) checkShards(have map[string]*jetstream.StreamInfo) error {

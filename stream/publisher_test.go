@@ -425,10 +425,11 @@ func TestRejects(t *testing.T) {
 		}
 		t.Logf("%s: %s", subject, answer.Data)
 	}
-	got, err := s.Rejects(shortly(t), "", 0, 100)
+	list, err := s.Rejects(shortly(t), RejectQuery{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := list.Rejects
 	if len(got) != 5 {
 		t.Fatalf("got %d rejects, want 5", len(got))
 	}
@@ -437,11 +438,11 @@ func TestRejects(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	got, err = s.Rejects(shortly(t), "site", 0, 100)
+	list, err = s.Rejects(shortly(t), RejectQuery{Site: "site", Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 1 || got[0].Index != 3 {
+	if got = list.Rejects; len(got) != 1 || got[0].Index != 3 {
 		t.Errorf("rejects of the site: got %+v", got)
 	}
 	state, err := s.RejectsState(shortly(t))

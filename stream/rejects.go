@@ -12,11 +12,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // Headers of a reject.
 const (
 	headerReason   = "Wellhead-Reason"
+	headerKind     = "Wellhead-Kind"     // the reason in a word
 	headerOrigin   = "Wellhead-Origin"   // subject it was published to, mapped
 	headerSite     = "Wellhead-Site"     // may be missing
 	headerDevice   = "Wellhead-Device"   // may be missing
@@ -65,6 +67,7 @@ func rejectMessage(r *messages.Reject) outgoing {
 		jetstream.MsgIDHeader:               {id},
 		jetstream.ExpectedLastSubjSeqHeader: {"0"},
 		headerReason:                        {headerText(r.Reason)},
+		headerKind:                          {r.Kind.String()},
 		headerOrigin:                        {headerText(r.Subject)},
 		headerShard:                         {strconv.Itoa(int(r.Shard))},
 		headerSequence:                      {strconv.FormatUint(r.Sequence, 10)},
@@ -108,12 +111,6 @@ func headerValue(s string) string {
 	return s
 }
 
-// KeptReject is a reject with its place in the stream of rejects.
-type KeptReject struct {
-	messages.Reject
-	Position uint64 // to go on after it
-}
-
 // RejectsState describes the stream of rejects.
 type RejectsState struct {
 	Kept, Bytes uint64
@@ -130,42 +127,106 @@ func (s *Streams) RejectsState(ctx context.Context) (RejectsState, error) {
 	return RejectsState{Kept: state.Msgs, Bytes: state.Bytes, Lost: state.LastSeq - state.Msgs}, nil
 }
 
-// Rejects lists at most limit rejects after a position, 0 = from the oldest; of one site, or of all
-// with what no shard takes.
-func (s *Streams) Rejects(ctx context.Context, site string, after uint64, limit int) ([]KeptReject, error) {
+// RejectQuery chooses rejects.
+type RejectQuery struct {
+	Site    string // empty = all, and what no shard takes
+	Reason  string // the reason's kind, or words in it; empty = all
+	Retried bool   // also those that were retried
+	After   uint64 // only those with a higher ID
+	Limit   int    // most rejects, from 1
+}
+
+// RejectList is a page of rejects.
+type RejectList struct {
+	Rejects []messages.KeptReject
+	Next    uint64 // ID to go on after, 0 = these are all; a page may be short, or empty, and not be the last
+	Newest  uint64 // highest ID given so far
+}
+
+// lookedAt bounds how many rejects one call of Rejects looks at: reading them takes time.
+const lookedAt = 5000
+
+// Rejects lists rejects, oldest first.
+func (s *Streams) Rejects(ctx context.Context, q RejectQuery) (list RejectList, err error) {
 	filter := ">"
-	if site != "" {
-		if err := messages.CheckName("site", site); err != nil {
-			return nil, err
+	if q.Site != "" {
+		if err := messages.CheckName("site", q.Site); err != nil {
+			return list, err
 		}
-		filter = "rejects." + site + ".>"
+		filter = "rejects." + q.Site + ".>"
 	}
 	stream, err := s.js.Stream(ctx, rejectsStream)
 	if err != nil {
-		return nil, fmt.Errorf("list rejects: %w", err)
+		return list, fmt.Errorf("list rejects: %w", err)
 	}
-	var out []KeptReject
-	for len(out) < limit {
+	after, created := q.After, stream.CachedInfo().Created
+	list.Newest = stream.CachedInfo().State.LastSeq
+	for range lookedAt {
 		raw, err := stream.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(filter))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			break
+			return list, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list rejects after %d: %w", after, err)
+			return list, fmt.Errorf("list rejects after %d: %w", after, err)
+		}
+		if len(list.Rejects) == q.Limit {
+			list.Next = after
+			return list, nil
 		}
 		after = raw.Sequence
-		out = append(out, keptReject(raw))
+		r := keptReject(raw)
+		if !r.Matches(q.Reason) {
+			continue
+		}
+		mark, _, err := s.retryMark(ctx, retryKey(created, r.ID))
+		if err != nil {
+			return list, err
+		}
+		if r.Retried = mark.told(); r.Retried == nil || q.Retried {
+			list.Rejects = append(list.Rejects, r)
+		}
 	}
-	return out, nil
+	list.Next = after
+	return list, nil
+}
+
+// RejectByID returns one reject; persistence.ErrNotFound when there is none, or no more.
+func (s *Streams) RejectByID(ctx context.Context, id uint64) (messages.KeptReject, error) {
+	r, key, err := s.reject(ctx, id)
+	if err != nil {
+		return r, err
+	}
+	mark, _, err := s.retryMark(ctx, key)
+	r.Retried = mark.told()
+	return r, err
+}
+
+// reject returns a reject and the key of its mark.
+func (s *Streams) reject(ctx context.Context, id uint64) (messages.KeptReject, string, error) {
+	if id == 0 {
+		return messages.KeptReject{}, "", fmt.Errorf("reject 0: %w: they are counted from 1", persistence.ErrNotFound)
+	}
+	stream, err := s.js.Stream(ctx, rejectsStream)
+	if err != nil {
+		return messages.KeptReject{}, "", fmt.Errorf("reject %d: %w", id, err)
+	}
+	raw, err := stream.GetMsg(ctx, id)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		err = fmt.Errorf("%w (%w)", persistence.ErrNotFound, err)
+	}
+	if err != nil {
+		return messages.KeptReject{}, "", fmt.Errorf("reject %d: %w", id, err)
+	}
+	return keptReject(raw), retryKey(stream.CachedInfo().Created, id), nil
 }
 
 // keptReject decodes a reject. What came without our headers is what no shard takes.
-func keptReject(raw *jetstream.RawStreamMsg) KeptReject {
+func keptReject(raw *jetstream.RawStreamMsg) messages.KeptReject {
 	h := raw.Header
-	r := KeptReject{Position: raw.Sequence}
+	r := messages.KeptReject{ID: raw.Sequence}
 	r.Data, r.Type = raw.Data, headerValue(h.Get(contentType))
 	if h.Get(headerReason) == "" {
-		r.Subject, r.Arrival, r.Index = raw.Subject, raw.Time.UnixMilli(), -1
+		r.Subject, r.Arrival, r.Index, r.Kind = raw.Subject, raw.Time.UnixMilli(), -1, messages.RejectStray
 		r.Reason = "no shard takes this subject: readings.{site}.{device}, or batches.{site}.{shard} with a shard that this cluster has"
 		return r
 	}
@@ -175,6 +236,7 @@ func keptReject(raw *jetstream.RawStreamMsg) KeptReject {
 	r.Sequence, _ = strconv.ParseUint(h.Get(headerSequence), 10, 64)
 	r.Index, _ = strconv.Atoi(h.Get(headerIndex))
 	r.Arrival, _ = strconv.ParseInt(h.Get(headerArrival), 10, 64)
+	r.Kind, _ = messages.ParseRejectKind(h.Get(headerKind))
 	r.Subject, r.Reason = headerValue(h.Get(headerOrigin)), headerValue(h.Get(headerReason))
 	r.Device = messages.DeviceID{Site: headerValue(h.Get(headerSite)), Device: headerValue(h.Get(headerDevice))}
 	return r

@@ -96,18 +96,23 @@ func settingsFile(t *testing.T, text string) string {
 	return path
 }
 
-// counter returns a metric without labels.
+// counter returns a metric, summed over its labels.
 func (m *member) counter(name string) float64 {
 	m.t.Helper()
+	sum, found := 0.0, false
 	for _, line := range strings.Split(m.metrics(), "\n") {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			n, err := strconv.ParseFloat(rest, 64)
-			if err != nil {
-				m.t.Fatal(err)
-			}
-			return n
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
+			continue
 		}
+		n, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		sum, found = sum+n, true
 	}
-	m.t.Fatalf("there is no metric %s", name)
-	return 0
+	if !found {
+		m.t.Fatalf("there is no metric %s", name)
+	}
+	return sum
 }

@@ -10,10 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,9 +23,6 @@ import (
 // adminPath is where a member takes what only its administrator may ask. Who may read the data folder
 // is the administrator: the token is in it.
 const adminPath = "/api/v1/admin/credentials"
-
-// rejectsPath is where it shows what it keeps in rejects: site, after (stream sequence) and limit choose.
-const rejectsPath = "/api/v1/admin/rejects"
 
 // tokenFile is the token's name in the data folder.
 const tokenFile = "admin.token"
@@ -62,12 +57,11 @@ type admin struct {
 	closed   bool // the stream wants a credential even when there is none
 	outside  bool // the stream is an outside server's: its configuration says who may connect
 	registry persistence.Registry
-	rejects  func(ctx context.Context, site string, after uint64, limit int) ([]stream.KeptReject, error)
 	next     http.Handler // answers everything else
 }
 
 func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != adminPath && r.URL.Path != rejectsPath {
+	if r.URL.Path != adminPath {
 		a.next.ServeHTTP(w, r)
 		return
 	}
@@ -95,9 +89,6 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *admin) do(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	if r.URL.Path == rejectsPath {
-		return a.listRejects(ctx, r.URL.Query())
-	}
 	if r.Method == http.MethodGet {
 		entries, err := a.registry.List(ctx, stream.KindCredentials)
 		sites := make([]string, len(entries))
@@ -148,34 +139,13 @@ func (a *admin) mayRemove(ctx context.Context, q *credentialRequest) error {
 	return nil
 }
 
-func (a *admin) listRejects(ctx context.Context, q url.Values) (any, error) {
-	after, limit := uint64(0), 100
-	if text := q.Get("after"); text != "" {
-		var err error
-		if after, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return nil, fmt.Errorf("%w: after is no sequence: %q", messages.ErrInvalid, text)
-		}
-	}
-	if text := q.Get("limit"); text != "" {
-		var err error
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > 1000 {
-			return nil, fmt.Errorf("%w: limit is not from 1 to 1000: %q", messages.ErrInvalid, text)
-		}
-	}
-	kept, err := a.rejects(ctx, q.Get("site"), after, limit)
-	if kept == nil {
-		kept = []stream.KeptReject{}
-	}
-	return map[string]any{"rejects": kept}, err
-}
-
 func problem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
 }
 
-// askAdmin asks a member at one of these paths, with the token from its data folder.
+// askAdmin asks a member at this path, with the token from its data folder.
 func askAdmin(ctx context.Context, server, dir, method, path string, q *credentialRequest, answer any) error {
 	token, err := os.ReadFile(filepath.Join(dir, tokenFile))
 	if err != nil {

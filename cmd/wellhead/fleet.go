@@ -167,6 +167,32 @@ func (i ingest) Publish(ctx context.Context, site string, devices []api.DeviceRe
 	return err
 }
 
+// rejects shows the stream of rejects to the HTTP face.
+type rejects struct{ streams *stream.Streams }
+
+func (r rejects) List(ctx context.Context, q api.RejectQuery) (api.RejectList, error) {
+	list, err := r.streams.Rejects(ctx, stream.RejectQuery(q))
+	return api.RejectList(list), err
+}
+
+func (r rejects) Get(ctx context.Context, id uint64) (messages.KeptReject, error) {
+	kept, err := r.streams.RejectByID(ctx, id)
+	return kept, outward(err)
+}
+
+func (r rejects) Retry(ctx context.Context, id uint64, repaired []byte, contentType string, force bool) (messages.RejectRetry, bool, error) {
+	done, again, err := r.streams.RetryReject(ctx, id, repaired, contentType, force)
+	switch {
+	case errors.Is(err, stream.ErrBusy):
+		err = fmt.Errorf("%w: %v", api.ErrRetryBusy, err)
+	case errors.Is(err, stream.ErrUnsure):
+		err = fmt.Errorf("%w: %v", api.ErrRetryUnsure, err)
+	case errors.Is(err, stream.ErrOverloaded):
+		err = fmt.Errorf("%w: %v", api.ErrOverloaded, err)
+	}
+	return done, again, outward(err)
+}
+
 // queries answers requests on NATS with what HTTP answers to the same question.
 type queries struct {
 	handler http.Handler

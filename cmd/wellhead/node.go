@@ -267,6 +267,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	handler := api.New(api.Options{
 		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry()},
 		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards)}, Live: n.client, Health: n,
+		Rejects:  rejects{n.streams},
 		Registry: n.streams.Registry(), Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
 		Logger: n.log, Observe: n.metrics.Request, Hosts: n.cfg.HTTPHosts, Version: version, Closing: n.ctx.Done(),
 		EventsLost: n.metrics.EventsLost,
@@ -294,7 +295,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the administrator's token: %w", err)
 	}
-	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, outside: n.server == nil, registry: n.streams.Registry(), rejects: n.streams.Rejects, next: handler}, n.log)
+	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, outside: n.server == nil, registry: n.streams.Registry(), next: handler}, n.log)
 	n.http.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.serving.Go(func() {
 		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,13 +14,13 @@ import (
 type Shard struct {
 	Shard messages.Shard
 
-	Counts      messages.Counts // readings by decision
-	Replayed    uint64          // readings taken in again after a start
-	Rejected    uint64          // kept in rejects
-	Repeated    uint64          // batches that came again
-	Rollups     uint64          // rollup rows written
-	Recomputed  uint64          // rollups made again from the archive
-	Snapshots   uint64          // snapshots put
+	Counts      messages.Counts              // readings by decision
+	Replayed    uint64                       // readings taken in again after a start
+	Rejected    [messages.RejectKinds]uint64 // kept in rejects, by kind
+	Repeated    uint64                       // batches that came again
+	Rollups     uint64                       // rollup rows written
+	Recomputed  uint64                       // rollups made again from the archive
+	Snapshots   uint64                       // snapshots put
 	Checkpoints uint64
 	Panics      uint64
 	Retries     uint64
@@ -78,6 +79,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	readingsDesc = describe("readings_total", "Readings by what became of them: in_order, late, stale, duplicate, refused. Their sum is what was received.", "decision")
+	rejectsDesc  = describe("rejects_total", "Messages and readings that a shard put into rejects, by reason: "+rejectReasons()+".", "reason")
 	inFlightDesc = describe("in_flight_bytes", "Bytes pulled from the stream and not yet stored.")
 	freeDesc     = describe("credit_free_bytes", "Bytes that may still be pulled.")
 	totalDesc    = describe("credit_bytes", "Most bytes that may be pulled and not yet stored.")
@@ -89,6 +91,15 @@ var (
 	behindDesc   = describe("shard_unsnapshotted_messages", "A shard's messages that a start would replay.", "shard")
 )
 
+// rejectReasons names the reasons of a shard.
+func rejectReasons() string {
+	var names []string
+	for kind := messages.RejectOther + 1; kind < messages.RejectStray; kind++ {
+		names = append(names, kind.String())
+	}
+	return strings.Join(names, ", ")
+}
+
 // sums are the counters and gauges that make sense for the member as a whole only.
 var sums = []struct {
 	desc *prometheus.Desc
@@ -96,7 +107,6 @@ var sums = []struct {
 	of   func(*Shard) float64
 }{
 	{describe("readings_replayed_total", "Readings taken in again after a start."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Replayed) }},
-	{describe("rejects_total", "Messages and readings kept in rejects."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Rejected) }},
 	{describe("batches_repeated_total", "Batches that a producer sent again and that were applied once."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Repeated) }},
 	{describe("rollups_total", "Rollup rows written."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Rollups) }},
 	{describe("rollups_recomputed_total", "Rollups made again from the archive."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Recomputed) }},
@@ -116,7 +126,7 @@ var sums = []struct {
 
 // Describe implements prometheus.Collector.
 func (c *shardCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readingsDesc, freeDesc, totalDesc, readyDesc, knownDesc, heldDesc, lagDesc, pendingDesc, behindDesc} {
+	for _, d := range []*prometheus.Desc{readingsDesc, rejectsDesc, freeDesc, totalDesc, readyDesc, knownDesc, heldDesc, lagDesc, pendingDesc, behindDesc} {
 		out <- d
 	}
 	for _, s := range sums {
@@ -131,9 +141,13 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	var counts messages.Counts
+	var rejected [messages.RejectKinds]uint64
 	for i := range shards {
 		s := &shards[i]
 		counts.Add(s.Counts)
+		for kind, n := range s.Rejected {
+			rejected[kind] += n
+		}
 		label := strconv.Itoa(int(s.Shard))
 		gauge(lagDesc, s.LagSeconds, label)
 		gauge(pendingDesc, float64(s.Applied-min(s.Stored, s.Applied)), label)
@@ -144,6 +158,9 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 		n        uint64
 	}{{"in_order", counts.InOrder}, {"late", counts.Late}, {"stale", counts.Stale}, {"duplicate", counts.Duplicate}, {"refused", counts.Refused}} {
 		out <- prometheus.MustNewConstMetric(readingsDesc, prometheus.CounterValue, float64(r.n), r.decision)
+	}
+	for kind := messages.RejectOther + 1; kind < messages.RejectStray; kind++ {
+		out <- prometheus.MustNewConstMetric(rejectsDesc, prometheus.CounterValue, float64(rejected[kind]), kind.String())
 	}
 	for _, sum := range sums {
 		v := 0.0

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -186,6 +187,38 @@ func (c *Client) once(ctx context.Context, address, accept string) (body []byte,
 	return body, header, false, nil
 }
 
+// Send has the server do something at a path below /api/v1, and decodes the JSON answer into v unless v is
+// nil. What it asks for must be harmless to do twice: when no answer comes, or "not now", it asks again within patience.
+func (c *Client) Send(ctx context.Context, method, path string, query url.Values, contentType string, body []byte, v any) error {
+	return c.again(ctx, func() (later bool, err error) {
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+		request, err := http.NewRequestWithContext(ctx, method, c.address(path, query), bytes.NewReader(body))
+		if err != nil {
+			return false, err
+		}
+		if contentType != "" {
+			request.Header.Set("Content-Type", contentType)
+		}
+		stream, _, later, err := c.do(request)
+		if err != nil {
+			return later, err
+		}
+		defer stream.Close()
+		answer, err := io.ReadAll(io.LimitReader(stream, maxAnswer))
+		if err != nil {
+			return true, fmt.Errorf("%s %w: the answer broke off: %w", c.base, ErrUnreachable, err)
+		}
+		if v == nil {
+			return false, nil
+		}
+		if err := json.Unmarshal(answer, v); err != nil {
+			return false, fmt.Errorf("answer to %s: %w", path, err)
+		}
+		return false, nil
+	})
+}
+
 // open asks once and returns a good answer, not yet read; later: it is worth asking again.
 func (c *Client) open(ctx context.Context, address, accept string) (stream io.ReadCloser, header http.Header, later bool, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -193,11 +226,16 @@ func (c *Client) open(ctx context.Context, address, accept string) (stream io.Re
 		return nil, nil, false, err
 	}
 	request.Header.Set("Accept", accept)
+	return c.do(request)
+}
+
+// do is open for any request.
+func (c *Client) do(request *http.Request) (stream io.ReadCloser, header http.Header, later bool, err error) {
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, nil, true, fmt.Errorf("%s %w: %w", c.base, ErrUnreachable, err)
 	}
-	if response.StatusCode == http.StatusOK {
+	if response.StatusCode < 300 {
 		return response.Body, response.Header, false, nil
 	}
 	defer response.Body.Close()
@@ -211,7 +249,7 @@ func (c *Client) open(ctx context.Context, address, accept string) (stream io.Re
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusBadGateway:
 		return nil, nil, true, fmt.Errorf("%s %w: %s", c.base, ErrUnreachable, problem(response, body))
 	}
-	return nil, nil, false, fmt.Errorf("%s: %s", address, problem(response, body))
+	return nil, nil, false, fmt.Errorf("%s: %s", request.URL, problem(response, body))
 }
 
 // problem says what a problem document says.
