@@ -231,6 +231,16 @@ func (s *siteState) set(own messages.Settings, sequence uint64, fleet messages.S
 	s.own, s.seq, s.merged = own, sequence, &merged
 }
 
+// populated tells whether any of its devices has sent and is not deleted.
+func (s *siteState) populated() bool {
+	for _, e := range s.devices {
+		if !e.deleted && e.phase != fresh {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *core) site(name string) *siteState {
 	s := c.sites[name]
 	if s == nil {

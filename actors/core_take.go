@@ -187,8 +187,8 @@ func (c *core) takeControl(name int32, m *messages.Message, subject messages.Sha
 			kind, err = messages.RejectWrongShard, fmt.Errorf("%w: device %s belongs to shard %d", messages.ErrInvalid, id, belongs)
 		}
 	}
-	if err == nil && subject.Kind == messages.KindSiteControl && control.Settings == nil {
-		err = fmt.Errorf("%w: only settings can be changed for a whole site", messages.ErrInvalid)
+	if err == nil && subject.Kind == messages.KindSiteControl && control.Trim != nil {
+		err = fmt.Errorf("%w: windows are trimmed device by device; a whole site's settings can be changed, or all of it be deleted", messages.ErrInvalid)
 	}
 	if err != nil {
 		c.rejectMessage(name, m, id, kind, err)
@@ -197,7 +197,11 @@ func (c *core) takeControl(name int32, m *messages.Message, subject messages.Sha
 	c.deliver() // what came before it comes before it
 	p := c.inFlight.at(name)
 	if subject.Kind == messages.KindSiteControl {
-		c.changeSite(name, p, subject.Site, control)
+		if control.Delete {
+			c.deleteSite(name, p, subject.Site, control)
+		} else {
+			c.changeSite(name, p, subject.Site, *control.Settings)
+		}
 		return
 	}
 	e := c.entry(id.Site, id.Device)
@@ -208,12 +212,12 @@ func (c *core) takeControl(name int32, m *messages.Message, subject messages.Sha
 
 // changeSite sets a site's settings and tells its devices. Cold ones are woken for it: what such a
 // change takes out of a window must be known to the archive, or a rebuilt window would hold more.
-func (c *core) changeSite(name int32, p *pending, site string, control messages.Control) {
+func (c *core) changeSite(name int32, p *pending, site string, own messages.Settings) {
 	s := c.siteOf(site)
 	if p.sequence <= s.seq {
 		return
 	}
-	s.set(*control.Settings, p.sequence, c.cfg.Fleet)
+	s.set(own, p.sequence, c.cfg.Fleet)
 	for _, e := range c.entries {
 		if e.site == s && e.phase != fresh {
 			c.giveWork(e, work{settings: &siteChange{
@@ -221,10 +225,33 @@ func (c *core) changeSite(name int32, p *pending, site string, control messages.
 			}})
 		}
 	}
+	c.recordSite(s, name, p)
+}
+
+// recordSite has the archive keep the site's own settings as of a command.
+func (c *core) recordSite(s *siteState, name int32, p *pending) {
 	if !c.replaying(p.sequence) {
 		c.addRecord(messages.DeviceID{Site: s.name}, nil, persistence.Record{
 			Sequence: p.sequence, WriteTime: p.writeTime, Payload: encodeSiteRecord(s.own),
 		}, name)
+	}
+}
+
+// deleteSite deletes all of a site's devices in this shard, as if each got the command, and its settings.
+// The record of the site stays, empty: of several a rebuild goes by the newest. Cold devices are woken,
+// for a deleted device's state is a snapshot like any other.
+func (c *core) deleteSite(name int32, p *pending, site string, control messages.Control) {
+	s := c.siteOf(site)
+	if p.sequence > s.seq {
+		s.set(messages.Settings{}, p.sequence, c.cfg.Fleet)
+		c.recordSite(s, name, p)
+	}
+	for _, e := range c.entries {
+		if e.site == s && e.phase != fresh {
+			c.giveWork(e, work{control: &controlWork{
+				control: control, base: s.merged, sequence: p.sequence, arrival: p.arrival, writeTime: p.writeTime, message: name,
+			}})
+		}
 	}
 }
 

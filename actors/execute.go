@@ -33,7 +33,8 @@ type executor struct {
 
 	witnessing  sync.Mutex
 	witness     Witness
-	witnessTime int64 // write time of the last, µs
+	witnessTime int64  // write time of the last, µs
+	witnessed   uint64 // deletions up to this sequence are known to the archive
 
 	limits  *Limits
 	inspect func(*Arrived) // a test's look at readings, nil = none
@@ -99,6 +100,9 @@ func (x *executor) load(ctx context.Context, j *loadJob) ([]loadResult, error) {
 func (x *executor) bearWitness(ctx context.Context, deleted uint64, landmark int64) error {
 	x.witnessing.Lock()
 	defer x.witnessing.Unlock()
+	if deleted > 0 && deleted <= x.witnessed {
+		return nil // with a whole site many devices are deleted by one command
+	}
 	if deleted > x.witness.Deleted {
 		x.witness.Deleted, x.witness.DeletedMark = deleted, landmark
 	}
@@ -107,10 +111,14 @@ func (x *executor) bearWitness(ctx context.Context, deleted uint64, landmark int
 	if err != nil {
 		return err
 	}
-	return x.archive.Append(ctx, &persistence.Batch{Shard: x.shard, Devices: []persistence.DeviceRows{{
+	err = x.archive.Append(ctx, &persistence.Batch{Shard: x.shard, Devices: []persistence.DeviceRows{{
 		Device:  messages.DeviceID{Site: witnessSite},
 		Records: []persistence.Record{{Sequence: uint64(x.epoch), WriteTime: x.witnessTime, Payload: payload}},
 	}}})
+	if err == nil {
+		x.witnessed = x.witness.Deleted
+	}
+	return err
 }
 
 // deleteDevice removes a device's past from the archive. A stream that has lost the command would give
@@ -215,12 +223,8 @@ func (p *replayer) take(m *messages.Message) error {
 	switch id := p.device.ID(); subject.Kind {
 	case messages.KindSiteControl:
 		c, err := messages.DecodeControl(m.Type, m.Data)
-		if err == nil && c.Settings != nil && subject.Site == id.Site {
-			merged := c.Settings.Over(*p.x.fleet)
-			p.want.settings = &merged
-			if seq > p.device.Sequence() {
-				applySettings(p.device, &merged)
-			}
+		if err == nil && subject.Site == id.Site {
+			p.siteControl(seq, m, c)
 		}
 	case messages.KindControl:
 		if subject.Site != id.Site || subject.Device != id.Device {
@@ -236,6 +240,25 @@ func (p *replayer) take(m *messages.Message) error {
 		}
 	}
 	return nil
+}
+
+// siteControl applies a command to the device's whole site.
+func (p *replayer) siteControl(seq uint64, m *messages.Message, c messages.Control) {
+	var own messages.Settings // none, after a delete
+	if c.Settings != nil {
+		own = *c.Settings
+	}
+	merged := own.Over(*p.x.fleet)
+	switch {
+	case c.Delete:
+		p.want.settings = &merged
+		p.device.ApplyControl(seq, millis(m.Arrival), p.writeTime, c, &merged)
+	case c.Settings != nil:
+		p.want.settings = &merged
+		if seq > p.device.Sequence() {
+			applySettings(p.device, &merged)
+		}
+	}
 }
 
 // repeats tells whether the batch had been here before, and notes it.

@@ -30,6 +30,9 @@ var brokenLaws = []struct{ law, file, from, to string }{
 	{"older snapshots are void after the store went back", "start.go", "f.Marker.Snapshotted < c.Snapshotted", "false"},
 	{"a stream that went back begins above all that was used", "start.go", "base := max(c.Reserved, c.Stored)", "base := uint64(0)"},
 	{"a lost snapshot is not taken for a new device", "execute.go", "d, err := x.rebuild(ctx, w)", "d, err := NewDevice(w.entry.id, w.settings), error(nil)"},
+	{"a site's deletion reaches devices that are not in memory", "core_take.go", "e.phase != fresh {\n			c.giveWork(e, work{control", "e.phase == active {\n			c.giveWork(e, work{control"},
+	{"a device that panicked was deleted with its site", "execute.go", "p.device.ApplyControl(seq, millis(m.Arrival), p.writeTime, c, &merged)", "_ = p.device"},
+	{"a deleted site's settings are gone from the archive too", "core_take.go", "c.cfg.Fleet)\n		c.recordSite(s, name, p)", "c.cfg.Fleet)"},
 	{"a device that panicked is restored as of before", "core_device.go", "upTo: max(e.seq, e.siteSeq)", "upTo: 1"},
 }
 

@@ -103,7 +103,7 @@ func (m *Member) Sites(ctx context.Context) ([]string, error) {
 	for n := range m.cfg.Shards {
 		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
 			for name, s := range c.sites {
-				if len(s.devices) > 0 {
+				if s.populated() {
 					names[name] = true
 				}
 			}

@@ -41,6 +41,8 @@ type shardActor struct {
 	past          map[producerKey]*account // of runs that were looked up in the archive
 	announcing    int                      // announcements under way
 	announcements []*announceJob           // waiting for one of them to end; bounded by the messages in flight
+	deleting      int                      // deletions under way
+	deletions     []*deleteJob             // waiting for one of them to end; bounded by the devices
 	idle          atomic.Int64             // Unix ms since when the feed has waited for a message, 0 = it does not
 }
 
@@ -238,6 +240,7 @@ func (s *shardActor) finish() {
 	s.member.credit.Reset(s.shard)
 	s.core, s.exec, s.end, s.taken = nil, nil, nil, nil
 	s.announcing, s.announcements = 0, nil
+	s.deleting, s.deletions = 0, nil
 }
 
 // check is called after each step of the core: it lets the feed go on, and ends a core that has lost

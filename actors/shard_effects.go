@@ -105,10 +105,27 @@ func (s *shardActor) recompute(j *recomputeJob) {
 	})
 }
 
+// deleteParallel is how many deletions of a shard are under way at once: a command to a whole site
+// deletes thousands of devices.
+const deleteParallel = 8
+
 func (s *shardActor) deleteDevice(j *deleteJob) {
+	if s.deleting == deleteParallel {
+		s.deletions = append(s.deletions, j)
+		return
+	}
+	s.deleting++
 	s.carryOut(func(ctx context.Context, x *executor) then {
 		err := x.deleteDevice(ctx, j)
-		return func(c *core) { c.deleted(j, err) }
+		return func(c *core) {
+			s.deleting--
+			if waiting := s.deletions; len(waiting) > 0 {
+				next := waiting[0]
+				s.deletions, waiting[0] = waiting[1:], nil
+				s.deleteDevice(next)
+			}
+			c.deleted(j, err)
+		}
 	})
 }
 

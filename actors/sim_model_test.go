@@ -44,7 +44,7 @@ func (w *world) publish() {
 		subject, data = messages.ShardControlSubject(0, id), w.control(device)
 	case n < 97:
 		subject = messages.SiteControlSubject(0, "site")
-		data = messages.AppendControl(nil, messages.Control{Settings: &messages.Settings{WindowCount: 4 + w.rnd.IntN(10)}})
+		data = w.siteControl()
 	default:
 		r := w.unsure(device)
 		r.Time = w.now + 10_000_000 // too far ahead
@@ -119,6 +119,15 @@ func (w *world) blocks(b messages.Batch, n uint64, reading func(string) messages
 		b.Blocks = append(b.Blocks, block)
 	}
 	return messages.AppendBatch(nil, &b)
+}
+
+// siteControl changes the site's settings or, in some seeds, deletes all of it now and then.
+func (w *world) siteControl() []byte {
+	if w.seed%4 == 1 && w.rnd.IntN(3) == 0 {
+		clear(w.certain)
+		return messages.AppendControl(nil, messages.Control{Delete: true})
+	}
+	return messages.AppendControl(nil, messages.Control{Settings: &messages.Settings{WindowCount: 4 + w.rnd.IntN(10)}})
 }
 
 func (w *world) control(device string) []byte {
@@ -202,6 +211,10 @@ func (m *model) take(msg *messages.Message) {
 	switch subject.Kind {
 	case messages.KindSiteControl:
 		c, _ := messages.DecodeControl("", msg.Data)
+		if c.Delete {
+			m.deleteSite(msg, c)
+			return
+		}
 		m.site = c.Settings.Over(m.w.member.cfg.Fleet)
 		for _, d := range m.devices {
 			site := m.site
@@ -216,6 +229,15 @@ func (m *model) take(msg *messages.Message) {
 		}
 	default:
 		m.takeBatch(msg, subject)
+	}
+}
+
+func (m *model) deleteSite(msg *messages.Message, c messages.Control) {
+	m.site = m.w.member.cfg.Fleet
+	for _, d := range m.devices {
+		site := m.site
+		d.device.ApplyControl(msg.Sequence, millis(msg.Arrival), m.last, c, &site)
+		clear(d.rows)
 	}
 }
 

@@ -149,6 +149,31 @@ func (l *channelLists) add(ctx context.Context, site string, names []string) (*c
 	return nil, fmt.Errorf("channels of site %s: changed by others %d times in a row", site, addTries)
 }
 
+// forget removes a site's list: what it named is deleted. Other members may go by theirs until they end.
+func (l *channelLists) forget(ctx context.Context, site string) error {
+	if l.registry == nil {
+		return nil
+	}
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.sites, site)
+	}()
+	for range addTries {
+		entry, err := l.registry.Get(ctx, kindChannels, site)
+		if err == nil {
+			err = l.registry.Delete(ctx, kindChannels, site, entry.Revision)
+		}
+		switch {
+		case err == nil, errors.Is(err, persistence.ErrNotFound):
+			return nil
+		case !errors.Is(err, persistence.ErrConflict):
+			return err
+		}
+	}
+	return fmt.Errorf("channels of site %s: changed by others %d times in a row", site, addTries)
+}
+
 type channelsAnswer struct {
 	Channels []string `json:"channels" doc:"The n-th name is that of channel n, from 0; an empty one is none." example:"[\"pressure\",\"temperature\"]"`
 }

@@ -98,9 +98,29 @@ func (s *server) addSiteSettings() {
 		})
 }
 
+// addSiteDelete registers the deletion of a whole site.
+func (s *server) addSiteDelete() {
+	command(s, huma.Operation{
+		OperationID: "deleteSite", Method: http.MethodDelete, Path: base + "/sites/{site}", Summary: "Delete all devices of a site and all they have sent",
+		Description: "Windows, rollups and archive, the site's and its devices' settings, and which field of line protocol is which channel. The site's " +
+			"credential stays, and readings sent later count again. Answered when the streams of all shards have acknowledged the command; it takes " +
+			"effect in each shard in the order of its readings. Without an answer, or with an error of 500 and above, some shards may have it: send the same again.",
+	},
+		"delete the site", func(ctx context.Context, in *siteInput) error {
+			if err := checkSite(in.Site); err != nil {
+				return err
+			}
+			if err := s.Fleet.SiteControl(ctx, in.Site, messages.Control{By: "http", Delete: true}); err != nil {
+				return err
+			}
+			return s.channels.forget(ctx, in.Site)
+		})
+}
+
 // addCommands registers what changes a device or a site.
 func (s *server) addCommands() {
 	s.addSiteSettings()
+	s.addSiteDelete()
 	deviceCommand(s, huma.Operation{
 		OperationID: "putSettings", Method: http.MethodPut, Path: devicePath + "/settings", Summary: "Replace a device's settings",
 		Description: "The device's own settings are replaced whole; a field that is 0, empty or left out is as the site's, else the fleet's. Times are milliseconds.",

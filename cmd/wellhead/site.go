@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/stream"
 )
 
@@ -15,14 +20,14 @@ import (
 func newSiteCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "site",
-		Short: "Say which sites may send, and with which credential",
+		Short: "Say which sites may send, and with which credential; delete all that one has sent",
 		Long: "As long as there is no credential, whoever reaches the stream may send for any site, and the member\n" +
 			"listens on this machine only. With the first credential that ends: each site then needs its own.",
 	}
 	var server, dir string
 	c.PersistentFlags().StringVar(&server, "server", "http://127.0.0.1:8080", "where the member's HTTP face is")
 	c.PersistentFlags().StringVar(&dir, "data", "./data", "the member's data folder: the administrator's token is in it")
-	c.AddCommand(siteAdd(&server, &dir), siteRemove(&server, &dir), siteList(&server, &dir))
+	c.AddCommand(siteAdd(&server, &dir), siteRemove(&server, &dir), siteList(&server, &dir), siteDelete(&server))
 	return c
 }
 
@@ -104,4 +109,57 @@ func siteList(server, dir *string) *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func siteDelete(server *string) *cobra.Command {
+	var readings, yes bool
+	c := &cobra.Command{
+		Use:   "delete SITE --readings",
+		Short: "Delete all devices of a site and all they have sent, for good",
+		Long: `Deletes windows, rollups, readings and settings of all devices of a site, and the site's own settings. The
+site's credential stays: readings that it sends later count again. Each shard does it in the order of its
+readings, soon after this command has ended.`,
+		Example: "  wellhead site delete demo --readings",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			site := args[0]
+			if err := messages.CheckName("site", site); err != nil {
+				return wrongUse(err)
+			}
+			if !readings {
+				return wrongUse(errors.New("this deletes all readings of the site: say so with --readings; `wellhead site remove` only takes its credential away"))
+			}
+			client, err := reach(c, *server)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if !yes {
+				if err := confirm(c, site); err != nil {
+					return err
+				}
+			}
+			if err := client.Send(c.Context(), http.MethodDelete, "/sites/"+site, nil, "", nil, nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "site %s: all shards were told to delete its devices and readings\n", site)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&readings, "readings", false, "the readings, really")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask for the site's name once more")
+	return c
+}
+
+// confirm asks for a name to be typed once more.
+func confirm(c *cobra.Command, name string) error {
+	fmt.Fprintf(c.ErrOrStderr(), "This deletes everything that site %s has sent. It cannot be undone. Type the site's name to go on: ", name)
+	line, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 1024)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the confirmation: %w", err)
+	}
+	if strings.TrimSpace(line) != name {
+		return wrongUse(errors.New("that is not the site's name: nothing was deleted; scripts use --yes"))
+	}
+	return nil
 }

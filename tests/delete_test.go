@@ -1,0 +1,193 @@
+package tests
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wellhead/wellhead/internal/testenv"
+)
+
+// TestDeleteEmbedded deletes a device and a whole site and wants both to stay deleted after every kind of start.
+func TestDeleteEmbedded(t *testing.T) {
+	dir := t.TempDir()
+	m := startMember(t, dir)
+	d := deletions{m: m}
+	d.fill()
+	d.deleteDevice()
+	d.deleteSite()
+	for what, between := range map[string]func(){
+		"a kill": func() {},
+		"snapshots wiped": func() {
+			if err := os.RemoveAll(filepath.Join(dir, "snapshots")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Log(what)
+		m.kill()
+		between()
+		m.start()
+		d.check()
+	}
+	m.stop()
+	m.start()
+	d.check()
+	d.sendAgain()
+	m.kill()
+	m.start()
+	d.check()
+}
+
+// TestDeleteCassandraRedis is the same on real Cassandra and Redis.
+func TestDeleteCassandraRedis(t *testing.T) {
+	m := startMember(t, t.TempDir(), "--config", outsideStores(t))
+	d := deletions{m: m}
+	d.fill()
+	d.deleteDevice()
+	d.deleteSite()
+	m.kill()
+	m.start()
+	d.check()
+	d.sendAgain()
+	m.kill()
+	m.start()
+	d.check()
+}
+
+// deletions is what should be there after deletions: a number of readings by device.
+type deletions struct {
+	m      *member
+	want   map[string]int // by site/devices/device
+	window int            // that the settings of the site gone give
+}
+
+const deletedDevices = 100
+
+func (d *deletions) send(site string, devices, minute int) {
+	d.m.t.Helper()
+	var rows []string
+	for n := range devices {
+		for i := range 3 {
+			at := time.Date(2026, 3, 1, 0, minute, i, 0, time.UTC).Format(time.RFC3339)
+			rows = append(rows, fmt.Sprintf(`{"device":"dev-%d","time":%q,"values":[%d]}`, n, at, i))
+		}
+		d.want[fmt.Sprintf("%s/devices/dev-%d", site, n)] += 3
+	}
+	var answer struct{ Stored bool }
+	if err := d.m.request(http.MethodPost, "/api/v1/sites/"+site+"/readings?wait=stored", "["+strings.Join(rows, ",")+"]", &answer); err != nil || !answer.Stored {
+		d.m.t.Fatalf("stored %v, error %v", answer.Stored, err)
+	}
+}
+
+// fill has three sites send, and gives one settings.
+func (d *deletions) fill() {
+	d.m.t.Helper()
+	d.want = map[string]int{}
+	d.send("gone", deletedDevices, 0)
+	d.send("stays", deletedDevices, 0)
+	d.send("gone", deletedDevices, 1)
+	if err := d.m.request(http.MethodPut, "/api/v1/sites/gone/settings", `{"windowCount":2}`, nil); err != nil {
+		d.m.t.Fatal(err)
+	}
+	d.window = 2
+	d.check()
+}
+
+func (d *deletions) deleteDevice() {
+	d.m.t.Helper()
+	if err := d.m.request(http.MethodDelete, "/api/v1/sites/stays/devices/dev-1", "", nil); err != nil {
+		d.m.t.Fatal(err)
+	}
+	d.want["stays/devices/dev-1"] = 0
+	d.check()
+}
+
+func (d *deletions) deleteSite() {
+	d.m.t.Helper()
+	for _, args := range [][]string{{"gone"}, {"gone", "--readings"}, {"g.ne", "--readings", "--yes"}} {
+		if _, code := run(d.m.t, append([]string{"site", "delete", "--server", d.m.http}, args...)...); code != 2 {
+			d.m.t.Errorf("site delete %v: exit %d, want 2", args, code)
+		}
+	}
+	d.check()
+	if _, code := run(d.m.t, "site", "delete", "gone", "--readings", "--yes", "--server", d.m.http); code != 0 {
+		d.m.t.Fatalf("site delete: exit %d", code)
+	}
+	for device := range d.want {
+		if strings.HasPrefix(device, "gone/") {
+			d.want[device] = 0
+		}
+	}
+	d.window = 0
+	d.check()
+}
+
+// sendAgain has what was deleted send: that counts from the start.
+func (d *deletions) sendAgain() {
+	d.m.t.Helper()
+	d.send("gone", 10, 2)
+	d.send("stays", 2, 2)
+	d.check()
+}
+
+// check waits until archive, windows, lists and settings are as they should be.
+func (d *deletions) check() {
+	d.m.t.Helper()
+	testenv.Eventually(d.m.t, 30*time.Second, func() error {
+		alive := map[string]bool{}
+		for device, want := range d.want {
+			if want > 0 {
+				alive[device] = true
+			}
+			if err := d.checkDevice(device, want); err != nil {
+				return err
+			}
+		}
+		listed, sites := map[string]bool{}, map[string]bool{}
+		for _, site := range []string{"gone", "stays"} {
+			var list struct{ Devices []struct{ Device string } }
+			if err := d.m.get("/api/v1/sites/"+site+"/devices?limit=1000", &list); err != nil {
+				return err
+			}
+			for _, row := range list.Devices {
+				listed[site+"/devices/"+row.Device] = true
+				sites[site] = true
+			}
+		}
+		if len(listed) != len(alive) {
+			return fmt.Errorf("%d devices are listed, want %d", len(listed), len(alive))
+		}
+		var all struct{ Sites []string }
+		if err := d.m.get("/api/v1/sites", &all); err != nil || len(all.Sites) != len(sites) {
+			return fmt.Errorf("sites: got %v, error %v; want %v", all.Sites, err, sites)
+		}
+		var settings struct {
+			Own        struct{ WindowCount int }
+			Everywhere bool
+		}
+		if err := d.m.get("/api/v1/sites/gone/settings", &settings); err != nil || settings.Own.WindowCount != d.window || !settings.Everywhere {
+			return fmt.Errorf("settings of the site: got %+v, error %v; want a window of %d", settings, err, d.window)
+		}
+		return nil
+	})
+}
+
+func (d *deletions) checkDevice(device string, want int) error {
+	var stored, window struct{ Readings []struct{ Time string } }
+	if err := d.m.get("/api/v1/sites/"+device+"/readings", &stored); err != nil {
+		return err
+	}
+	err := d.m.get("/api/v1/sites/"+device+"/window", &window)
+	if gone := err != nil && strings.Contains(err.Error(), " 404 "); gone != (want == 0) || err != nil && !gone {
+		return fmt.Errorf("window of %s with %d readings: %v", device, want, err)
+	}
+	if len(stored.Readings) != want {
+		return fmt.Errorf("%s has %d readings in the archive, want %d", device, len(stored.Readings), want)
+	}
+	return nil
+}
