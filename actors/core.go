@@ -99,7 +99,9 @@ type core struct {
 	inFlight        pendings
 	touched         []*entry // with readings of the pull at hand
 	rejects         *rejectJob
-	cold            []loadWant // to be loaded at the end of this step
+	rejectedNow     map[messages.DeviceID]*rejectedNews // to be said
+	rejectedAt      int64                               // when they were said last
+	cold            []loadWant                          // to be loaded at the end of this step
 	gather          *gather
 	gatherNo        uint64 // of the gather at hand
 	flushing        int
@@ -176,6 +178,8 @@ func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.
 		producers: plan.Checkpoint.ProducersSnapshotted.clone(),
 		sites:     map[string]*siteState{},
 		dirty:     map[bucketKey]*dirtyBucket{},
+
+		rejectedNow: map[messages.DeviceID]*rejectedNews{},
 	}
 	c.current.ProducersStored = plan.Checkpoint.ProducersStored.clone()
 	c.savedAt = now
@@ -209,14 +213,14 @@ func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.
 	return c
 }
 
-// know adds a device that the snapshot store or the archive knows of. snapshot is the sequence of its
-// snapshot, 0 when it has none.
-func (c *core) know(row messages.DeviceRow, snapshot uint64, due int64) {
-	e := c.entry(row.Device.Site, row.Device.Device)
+// know adds a device that the snapshot store, or, with sequence 0, only the archive knows of.
+func (c *core) know(h SnapshotHead) {
+	e := c.entry(h.Row.Device.Site, h.Row.Device.Device)
 	e.phase, e.registered = cold, true
-	e.seq, e.snapSeq = snapshot, snapshot
-	if snapshot > 0 {
-		e.row, e.due, e.deleted = row, due, row.LastSeen == 0 // only a deleted device has a snapshot and never sent
+	e.seq, e.snapSeq = h.Sequence, h.Sequence
+	if h.Sequence > 0 {
+		// A state rebuilt from the archive was never heard of either: that does not make it a deleted one.
+		e.row, e.due, e.deleted = h.Row, h.Due, h.Gone
 	}
 }
 
@@ -293,6 +297,7 @@ func (c *core) tick(now int64, caughtUp bool) {
 		c.flush()
 	}
 	c.tickDevices(caughtUp)
+	c.sayRejected()
 	c.stepSnapshots()
 	c.stepCheckpoint()
 	c.stepPurge()

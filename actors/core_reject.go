@@ -101,6 +101,9 @@ func (c *core) rejected(j *rejectJob, err error) {
 		return
 	}
 	j.done = true
+	for i := range j.rejects {
+		c.noteRejected(&j.rejects[i])
+	}
 	for _, name := range j.messages {
 		c.close(name)
 	}
@@ -108,4 +111,73 @@ func (c *core) rejected(j *rejectJob, err error) {
 
 func cloned(id messages.DeviceID) messages.DeviceID {
 	return messages.DeviceID{Site: string(append([]byte(nil), id.Site...)), Device: string(append([]byte(nil), id.Device...))}
+}
+
+// mostRejected bounds how many devices a shard says rejected events of in one second. What is beyond is
+// said of their sites, or not at all: it is in rejects, and counted, anyway.
+const mostRejected = 32
+
+// mostReason is how much of a reason an event brings; bytes. A reason may quote what was sent.
+const mostReason = 1024
+
+// rejectedNews gathers the rejects of a device, or of a site, until they are said.
+type rejectedNews struct {
+	count  int
+	newest messages.Reject
+}
+
+// noteRejected keeps in mind that something is in rejects now.
+func (c *core) noteRejected(r *messages.Reject) {
+	id := r.Device
+	if messages.CheckName("site", id.Site) != nil {
+		return // nobody listens to events of no site
+	}
+	if messages.CheckName("device", id.Device) != nil {
+		id.Device = ""
+	}
+	n := c.rejectedNow[id]
+	if n == nil && len(c.rejectedNow) >= mostRejected {
+		id.Device = ""
+		n = c.rejectedNow[id]
+		if n == nil && len(c.rejectedNow) >= 2*mostRejected {
+			return
+		}
+	}
+	if n == nil {
+		n = &rejectedNews{}
+		c.rejectedNow[id] = n
+	}
+	n.count++
+	n.newest = *r
+	n.newest.Data = nil // it may be large
+	n.newest.Reason = r.Reason[:min(len(r.Reason), mostReason)]
+}
+
+// sayRejected publishes what was noted, at most once a second.
+func (c *core) sayRejected() {
+	if len(c.rejectedNow) == 0 || c.now-c.rejectedAt < 1000 {
+		return
+	}
+	c.rejectedAt = c.now
+	for id, n := range c.rejectedNow {
+		c.stats.Events++
+		c.fx.event(messages.EventSubject(id, "rejected"), c.rejectedEvent(id, n))
+	}
+	clear(c.rejectedNow)
+}
+
+// rejectedEvent writes the event; shard, sequence and index are those of the newest reject.
+func (c *core) rejectedEvent(id messages.DeviceID, n *rejectedNews) []byte {
+	r := &n.newest
+	b := append([]byte(nil), `{"site":"`...)
+	b = append(b, id.Site...)
+	if id.Device != "" {
+		b = append(b, `","device":"`...)
+		b = append(b, id.Device...)
+	}
+	b = fmt.Appendf(b, `","shard":%d,"epoch":%d,"count":%d,"kind":"%s","reason":`, c.shard, c.saved.Epoch, n.count, r.Kind)
+	b = messages.AppendText(b, r.Reason)
+	b = fmt.Appendf(b, `,"sequence":%d,"index":%d,"at":"`, r.Sequence, r.Index)
+	b = messages.AppendTime(b, r.Arrival)
+	return append(b, `"}`...)
 }

@@ -170,10 +170,11 @@ func TestDeviceGoesOnFromASnapshot(t *testing.T) {
 		if again := restored.AppendSnapshot(nil); !bytes.Equal(again, data) {
 			t.Fatalf("snapshot of the restored device: got %x, want %x", again, data)
 		}
-		row, sequence, due, err := PeekSnapshot(data)
-		if err != nil || sequence != d.Sequence() || due != d.Due() || row.Counts != d.Row().Counts || row.Newest != d.Row().Newest ||
+		head, err := PeekSnapshot(data)
+		row := head.Row
+		if err != nil || head.Sequence != d.Sequence() || head.Due != d.Due() || head.Gone != d.gone() || row.Counts != d.Row().Counts || row.Newest != d.Row().Newest ||
 			row.Status != d.Row().Status || row.LastSeen != d.Row().LastSeen || row.Device != testID || !sameValues(row.Values, d.Row().Values) {
-			t.Fatalf("peek: got %+v %d %d %v, want %+v %d %d", row, sequence, due, err, d.Row(), d.Sequence(), d.Due())
+			t.Fatalf("peek: got %+v %v, want %+v %d %d %v", head, err, d.Row(), d.Sequence(), d.Due(), d.gone())
 		}
 
 		// The replay begins somewhere at or before the snapshot.

@@ -133,14 +133,26 @@ func openSnapshot(data []byte) *snapshotReader {
 	return r
 }
 
-// PeekSnapshot reads only what the shard's column table needs: the line, the stream sequence and the due time (Due).
-func PeekSnapshot(data []byte) (row messages.DeviceRow, sequence uint64, due int64, err error) {
+// SnapshotHead is what a shard's column table needs of a snapshot.
+type SnapshotHead struct {
+	Row      messages.DeviceRow
+	Sequence uint64 // stream sequence of the state
+	Due      int64  // see Device.Due
+	Gone     bool   // it was deleted and has not sent since
+}
+
+// PeekSnapshot reads only the head of a snapshot.
+func PeekSnapshot(data []byte) (SnapshotHead, error) {
+	var h SnapshotHead
 	r := openSnapshot(data)
-	row, sequence, _, due = r.head()
+	h.Row, h.Sequence, _, h.Due = r.head()
+	r.varint() // write time
+	deletedAt := r.uvarint()
+	h.Gone = deletedAt > 0 && r.byte()&hasSeen == 0
 	if r.err != nil {
-		return messages.DeviceRow{}, 0, 0, r.err
+		return SnapshotHead{}, r.err
 	}
-	return row, sequence, due, nil
+	return h, nil
 }
 
 // DecodeSnapshot reads what AppendSnapshot wrote; the settings in force come with it (see

@@ -22,7 +22,7 @@ func TestSnapshotThatIsDamagedIsInvalid(t *testing.T) {
 			if _, err := DecodeSnapshot(bad); !errors.Is(err, messages.ErrInvalid) {
 				t.Fatalf("%s at %d: got %v, want invalid", name, i, err)
 			}
-			if _, _, _, err := PeekSnapshot(bad); !errors.Is(err, messages.ErrInvalid) {
+			if _, err := PeekSnapshot(bad); !errors.Is(err, messages.ErrInvalid) {
 				t.Fatalf("peek, %s at %d: got %v, want invalid", name, i, err)
 			}
 		}
@@ -57,10 +57,13 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add(data[:len(data)-4])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		data = binary.LittleEndian.AppendUint32(append([]byte(nil), data...), crc32.Checksum(data, castagnoli))
-		PeekSnapshot(data)
+		head, _ := PeekSnapshot(data)
 		d, err := DecodeSnapshot(data)
 		if err != nil {
 			return
+		}
+		if head.Gone != d.gone() {
+			t.Fatalf("peek: got gone %v, want %v", head.Gone, d.gone())
 		}
 		first := d.AppendSnapshot(nil)
 		again, err := DecodeSnapshot(first)

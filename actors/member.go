@@ -457,9 +457,9 @@ func (m *Member) readTable(ctx context.Context, b *started, snapshots bool) erro
 		return nil
 	}
 	err = m.parts.Snapshots.Scan(ctx, shard, k.Generation, func(s persistence.Snapshot) bool {
-		row, sequence, due, err := PeekSnapshot(s.Data)
-		if err == nil && sequence == s.Sequence && sequence <= k.Stored {
-			b.snaps = append(b.snaps, knownSnapshot{row, sequence, due})
+		head, err := PeekSnapshot(s.Data)
+		if err == nil && head.Sequence == s.Sequence && head.Sequence <= k.Stored {
+			b.snaps = append(b.snaps, head)
 		}
 		return true
 	})

@@ -52,16 +52,10 @@ type started struct {
 	exec    *executor
 	feed    Feed
 	marker  persistence.Marker
-	snaps   []knownSnapshot
+	snaps   []SnapshotHead
 	devices []messages.DeviceID
 	sites   map[string]siteRecord
 	caution *caution
-}
-
-type knownSnapshot struct {
-	row      messages.DeviceRow
-	sequence uint64
-	due      int64
 }
 
 // then is something to do with the core, in the shard's goroutine.
@@ -217,10 +211,10 @@ func (s *shardActor) takeOver(b *started) {
 		c.knowSite(name, site.own, site.sequence)
 	}
 	for _, id := range b.devices {
-		c.know(messages.DeviceRow{Device: id}, 0, 0)
+		c.know(SnapshotHead{Row: messages.DeviceRow{Device: id}})
 	}
 	for _, k := range b.snaps {
-		c.know(k.row, k.sequence, k.due)
+		c.know(k)
 	}
 	s.core, s.exec, s.toldUpTo = c, b.exec, b.plan.Checkpoint.Stored
 	s.past = map[producerKey]*account{}

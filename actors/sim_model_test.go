@@ -123,7 +123,7 @@ func (w *world) blocks(b messages.Batch, n uint64, reading func(string) messages
 
 // siteControl changes the site's settings or, in some seeds, deletes all of it now and then.
 func (w *world) siteControl() []byte {
-	if w.seed%4 == 1 && w.rnd.IntN(3) == 0 {
+	if w.seed%7 < 2 && w.rnd.IntN(3) == 0 {
 		clear(w.certain)
 		return messages.AppendControl(nil, messages.Control{Delete: true})
 	}

@@ -166,10 +166,10 @@ func (w *world) begin() bool {
 		c.knowSite(name, s.own, s.sequence)
 	}
 	for _, id := range b.devices {
-		c.know(messages.DeviceRow{Device: id, Status: messages.StatusUnknown}, 0, 0)
+		c.know(SnapshotHead{Row: messages.DeviceRow{Device: id, Status: messages.StatusUnknown}})
 	}
 	for _, k := range b.snaps {
-		c.know(k.row, k.sequence, k.due)
+		c.know(k)
 	}
 	w.host = h
 	return true

@@ -43,6 +43,8 @@ type RejectList struct {
 	Rejects []messages.KeptReject
 	Next    uint64 // ID to go on after, 0 = these are all; a page may be short, or empty, and not be the last
 	Newest  uint64 // highest ID given so far
+	Kept    uint64 // all that there are
+	Lost    uint64 // dropped since the stream was created, because of its bounds or by hand
 }
 
 var (
@@ -67,6 +69,8 @@ type rejectsAnswer struct {
 	Rejects []rejectRow `json:"rejects"`
 	Cursor  string      `json:"cursor,omitempty" doc:"For the next page, which may be empty and not be the last; left out on the last."`
 	Newest  uint64      `json:"newest" doc:"Highest ID given so far: what has a higher one came after this answer."`
+	Kept    uint64      `json:"kept" doc:"Rejects that are kept, of all sites and with those that were retried."`
+	Lost    uint64      `json:"lost" doc:"Rejects that are gone because of rejects.max-bytes, rejects.max-age, or a million newer ones."`
 }
 
 // rejectRow is a reject in a list.
@@ -245,7 +249,7 @@ func (s *server) rejects(ctx context.Context, in *rejectsInput) (rejectsAnswer, 
 	if err != nil {
 		return out, err
 	}
-	out.Newest = list.Newest
+	out.Newest, out.Kept, out.Lost = list.Newest, list.Kept, list.Lost
 	for i := range list.Rejects {
 		out.Rejects = append(out.Rejects, newRejectRow(&list.Rejects[i]))
 	}

@@ -137,16 +137,23 @@ func ParseShardSubject(s string) (ShardSubject, error) {
 	return out, nil
 }
 
-// EventSubject is where a device's actor says something: kind is "reading", "online", "offline".
+// EventSubject is where a device's actor says something: kind is "reading", "online", "offline", "rejected".
+// Without a device, which only "rejected" may be, @site stands in its place.
 func EventSubject(id DeviceID, kind string) string {
+	if id.Device == "" {
+		id.Device = siteToken
+	}
 	return "events." + id.Site + "." + id.Device + "." + kind
 }
 
-// ParseEventSubject takes an event's subject apart. Errors wrap ErrInvalid.
+// ParseEventSubject takes an event's subject apart; the device is empty where @site stands. Errors wrap ErrInvalid.
 func ParseEventSubject(s string) (id DeviceID, kind string, err error) {
 	rest, ok := strings.CutPrefix(s, "events.")
 	id.Site, rest, _ = strings.Cut(rest, ".")
 	id.Device, kind, _ = strings.Cut(rest, ".")
+	if ok && id.Device == siteToken && validName(id.Site) && validName(kind) {
+		return DeviceID{Site: id.Site}, kind, nil
+	}
 	if !ok || !validName(id.Site) || !validName(id.Device) || !validName(kind) {
 		return DeviceID{}, "", fmt.Errorf("%w: subject %q is not events.{site}.{device}.{kind}", ErrInvalid, s)
 	}

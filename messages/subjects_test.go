@@ -71,6 +71,10 @@ func TestMappingsAgainstServer(t *testing.T) {
 		if want := (ShardSubject{shard, id.Site, "", KindSiteControl}); err != nil || siteControl != want {
 			t.Fatalf("site control is %v, %v, want %v", siteControl, err, want)
 		}
+		site := DeviceID{Site: id.Site}
+		if got, kind, err := ParseEventSubject(EventSubject(site, "rejected")); err != nil || got != site || kind != "rejected" {
+			t.Fatalf("%v: got %v %q, %v", site, got, kind, err)
+		}
 		gotID, kind, err := ParseEventSubject(EventSubject(id, "online"))
 		if gotID != id || kind != "online" || err != nil {
 			t.Fatalf("event is of %v, %q, %v", gotID, kind, err)

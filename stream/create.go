@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -185,9 +186,9 @@ func (s *Streams) sideStreams() []jetstream.StreamConfig {
 		Description: "what could not be decoded or applied, with the reason",
 		Subjects:    subjects,
 		Discard:     jetstream.DiscardOld,
-		MaxBytes:    s.sideBytes(),
+		MaxBytes:    cmp.Or(s.options.RejectsBytes, s.sideBytes()),
 		MaxMsgs:     maxRejects,
-		MaxAge:      keepAside,
+		MaxAge:      max(s.options.RejectsAge, 0),
 		Storage:     jetstream.FileStorage,
 		Replicas:    s.options.Replicas,
 		Duplicates:  time.Second,
@@ -223,18 +224,31 @@ func (s *Streams) createStream(ctx context.Context, config jetstream.StreamConfi
 // one that is behind would say that a message or a checkpoint is not there.
 func (s *Streams) direct() bool { return s.options.Replicas == 1 }
 
-// copies gives a stream as many copies as are configured now, and the matching way to answer.
+// copies gives a stream as many copies as are configured now, the matching way to answer, and its bounds.
 func (s *Streams) copies(ctx context.Context, config jetstream.StreamConfig) error {
 	// rejects and events are read by people: a copy that is behind does no harm
 	direct := s.direct() || config.Name == rejectsStream || config.Name == eventsStream
-	if config.Replicas == s.options.Replicas && config.AllowDirect == direct {
+	size, age := s.bounds(config)
+	if config.Replicas == s.options.Replicas && config.AllowDirect == direct && config.MaxBytes == size && config.MaxAge == age {
 		return nil
 	}
-	config.Replicas, config.AllowDirect = s.options.Replicas, direct
+	config.Replicas, config.AllowDirect, config.MaxBytes, config.MaxAge = s.options.Replicas, direct, size, age
 	if _, err := s.js.UpdateStream(ctx, config); err != nil {
 		return s.explainCreate(fmt.Sprintf("%d copies of stream %s", config.Replicas, config.Name), err)
 	}
 	return nil
+}
+
+// bounds are a stream's size and age as they are configured now: those of rejects, and of the marks of
+// their retries, may change; all others stay.
+func (s *Streams) bounds(config jetstream.StreamConfig) (size int64, age time.Duration) {
+	switch config.Name {
+	case rejectsStream:
+		return cmp.Or(s.options.RejectsBytes, config.MaxBytes), max(s.options.RejectsAge, 0)
+	case bucketStream(bucketRetries):
+		return config.MaxBytes, max(s.options.RejectsAge, 0)
+	}
+	return config.MaxBytes, config.MaxAge
 }
 
 // bucketStream is the name of the stream that keeps a bucket.

@@ -141,6 +141,8 @@ type RejectList struct {
 	Rejects []messages.KeptReject
 	Next    uint64 // ID to go on after, 0 = these are all; a page may be short, or empty, and not be the last
 	Newest  uint64 // highest ID given so far
+	Kept    uint64 // all that there are
+	Lost    uint64 // dropped since the stream was created
 }
 
 // lookedAt bounds how many rejects one call of Rejects looks at: reading them takes time.
@@ -160,7 +162,8 @@ func (s *Streams) Rejects(ctx context.Context, q RejectQuery) (list RejectList, 
 		return list, fmt.Errorf("list rejects: %w", err)
 	}
 	after, created := q.After, stream.CachedInfo().Created
-	list.Newest = stream.CachedInfo().State.LastSeq
+	state := stream.CachedInfo().State
+	list.Newest, list.Kept, list.Lost = state.LastSeq, state.Msgs, state.LastSeq-state.Msgs
 	for range lookedAt {
 		raw, err := stream.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(filter))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {

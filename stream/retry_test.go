@@ -192,3 +192,49 @@ func TestRejectsPages(t *testing.T) {
 		}
 	}
 }
+
+// TestRejectsBounds fills rejects over their bounds, which may change from one start to the next: the
+// oldest go, and are counted.
+func TestRejectsBounds(t *testing.T) {
+	server := startServer(t, t.TempDir(), nil)
+	s := openStreams(t, server, func(o *Options) { o.RejectsBytes = 4 << 20 })
+	for i := range 6 {
+		reject(t, s, messages.Reject{Shard: 1, Sequence: uint64(i + 1), Subject: "shard.1.site.dev", Reason: "r", Data: make([]byte, 1<<20)})
+	}
+	list, err := s.Rejects(shortly(t), RejectQuery{Limit: 10})
+	if err != nil || len(list.Rejects) != 3 || list.Rejects[0].ID != 4 || list.Kept != 3 || list.Lost != 3 {
+		t.Errorf("got %d rejects, kept %d, lost %d, error %v; want the newest 3 of 6", len(list.Rejects), list.Kept, list.Lost, err)
+	}
+	if _, _, err := s.RetryReject(shortly(t), 1, nil, "", false); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("a lost one: got %v, want not found", err)
+	}
+	s.Close()
+	bounds := func(change func(*Options)) (int64, time.Duration, time.Duration) {
+		t.Helper()
+		s := openStreams(t, server, change)
+		defer s.Close()
+		stream, err := s.js.Stream(shortly(t), rejectsStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		marks, err := s.js.Stream(shortly(t), "KV_"+bucketPrefix+bucketRetries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream.CachedInfo().Config.MaxBytes, stream.CachedInfo().Config.MaxAge, marks.CachedInfo().Config.MaxAge
+	}
+	for _, c := range []struct {
+		change     func(*Options)
+		size       int64
+		age, marks time.Duration
+	}{
+		{nil, 4 << 20, keepAside, keepAside},
+		{func(o *Options) { o.RejectsAge = time.Hour }, 4 << 20, time.Hour, time.Hour},
+		{func(o *Options) { o.RejectsAge, o.RejectsBytes = -1, 5<<20 }, 5 << 20, 0, 0},
+		{func(o *Options) { o.RejectsAge = 2 * time.Hour }, 5 << 20, 2 * time.Hour, 2 * time.Hour},
+	} {
+		if size, age, marks := bounds(c.change); size != c.size || age != c.age || marks != c.marks {
+			t.Errorf("got %d bytes, %v, marks %v; want %d, %v, %v", size, age, marks, c.size, c.age, c.marks)
+		}
+	}
+}

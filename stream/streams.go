@@ -58,6 +58,11 @@ type Options struct {
 	// MaxBytes of each shard's stream when it is created; 0 = 40 % of the free disk / Shards, at least
 	// 16 MiB. When a stream is full its publishers are refused.
 	MaxBytes int64
+	// RejectsBytes is how much rejects may take; above it the oldest go. 0 = when they are created 2 % of the
+	// free disk, 16 MiB to 1 GiB, and then as it is.
+	RejectsBytes int64
+	// RejectsAge is how long rejects are kept; 0 = 30 days, negative = without a limit.
+	RejectsAge time.Duration
 	// FreeSpace tells free and total bytes of the streams' disk; nil = asked from the system for the
 	// embedded server, unknown for an outside one.
 	FreeSpace func() (free, total uint64, err error)
@@ -103,6 +108,9 @@ func Open(ctx context.Context, o Options) (*Streams, error) {
 	}
 	if o.Replicas == 0 {
 		o.Replicas = 1
+	}
+	if o.RejectsAge == 0 {
+		o.RejectsAge = keepAside
 	}
 	if o.Name == "" {
 		o.Name = "wellhead"

@@ -15,29 +15,56 @@ import (
 // TestDeleteEmbedded deletes a device and a whole site and wants both to stay deleted after every kind of start.
 func TestDeleteEmbedded(t *testing.T) {
 	dir := t.TempDir()
+	snapshots, older := filepath.Join(dir, "snapshots"), filepath.Join(t.TempDir(), "snapshots")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	m := startMember(t, dir)
 	d := deletions{m: m}
 	d.fill()
-	d.deleteDevice()
-	d.deleteSite()
-	for what, between := range map[string]func(){
-		"a kill": func() {},
-		"snapshots wiped": func() {
-			if err := os.RemoveAll(filepath.Join(dir, "snapshots")); err != nil {
-				t.Fatal(err)
-			}
-		},
+	m.stop()
+	must(os.CopyFS(older, os.DirFS(snapshots)))
+	m.start()
+	d.check()
+	d.deleteAll()
+	for _, between := range []struct {
+		what string
+		do   func()
+	}{
+		{"nothing", func() {}},
+		{"older snapshots", func() {
+			must(os.RemoveAll(snapshots))
+			must(os.CopyFS(snapshots, os.DirFS(older)))
+		}},
+		{"no snapshots: all is rebuilt from the archive", func() { must(os.RemoveAll(snapshots)) }},
+		{"the stream made anew", func() { must(os.RemoveAll(filepath.Join(dir, "stream"))) }},
+		{"stream made anew and no snapshots", func() {
+			must(os.RemoveAll(filepath.Join(dir, "stream")))
+			must(os.RemoveAll(snapshots))
+		}},
 	} {
-		t.Log(what)
+		t.Log("between a kill and the next start:", between.what)
 		m.kill()
-		between()
+		between.do()
 		m.start()
 		d.check()
 	}
 	m.stop()
 	m.start()
 	d.check()
-	d.sendAgain()
+	d.sendAgain(2)
+	m.kill()
+	m.start()
+	d.check()
+	m.kill()
+	must(os.RemoveAll(snapshots))
+	must(os.CopyFS(snapshots, os.DirFS(older)))
+	m.start()
+	d.check()
+	d.deleteSite()
 	m.kill()
 	m.start()
 	d.check()
@@ -45,15 +72,38 @@ func TestDeleteEmbedded(t *testing.T) {
 
 // TestDeleteCassandraRedis is the same on real Cassandra and Redis.
 func TestDeleteCassandraRedis(t *testing.T) {
-	m := startMember(t, t.TempDir(), "--config", outsideStores(t))
+	cassandra, redis := testenv.Cassandra(t), testenv.Redis(t)
+	config := settingsFile(t, fmt.Sprintf("archive: cassandra\nsnapshots: redis\nwork:\n  snapshot-within: 2s\n"+
+		"cassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addresses: [%q]\n", cassandra.Addr, testenv.Unique("delete"), redis.Addr))
+	dir := t.TempDir()
+	m := startMember(t, dir, "--config", config)
 	d := deletions{m: m}
 	d.fill()
-	d.deleteDevice()
-	d.deleteSite()
-	m.kill()
+	m.stop()
+	copied, err := redis.SaveCopy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	m.start()
-	d.check()
-	d.sendAgain()
+	d.deleteAll()
+	for _, between := range []struct {
+		what string
+		do   func() error
+	}{
+		{"nothing", func() error { return nil }},
+		{"older snapshots", func() error { return redis.RestoreCopy(t.Context(), copied) }},
+		{"no snapshots: all is rebuilt from the archive", func() error { return redis.Flush(t.Context()) }},
+		{"the stream made anew", func() error { return os.RemoveAll(filepath.Join(dir, "stream")) }},
+	} {
+		t.Log("between a kill and the next start:", between.what)
+		m.kill()
+		if err := between.do(); err != nil {
+			t.Fatal(err)
+		}
+		m.start()
+		d.check()
+	}
+	d.sendAgain(2)
 	m.kill()
 	m.start()
 	d.check()
@@ -98,6 +148,19 @@ func (d *deletions) fill() {
 	d.check()
 }
 
+// deleteAll deletes a device of one site, and the other site.
+func (d *deletions) deleteAll() {
+	d.m.t.Helper()
+	d.deleteDevice()
+	for _, args := range [][]string{{"gone"}, {"gone", "--readings"}, {"g.ne", "--readings", "--yes"}} {
+		if _, code := run(d.m.t, append([]string{"site", "delete", "--server", d.m.http}, args...)...); code != 2 {
+			d.m.t.Errorf("site delete %v: exit %d, want 2", args, code)
+		}
+	}
+	d.check()
+	d.deleteSite()
+}
+
 func (d *deletions) deleteDevice() {
 	d.m.t.Helper()
 	if err := d.m.request(http.MethodDelete, "/api/v1/sites/stays/devices/dev-1", "", nil); err != nil {
@@ -109,12 +172,6 @@ func (d *deletions) deleteDevice() {
 
 func (d *deletions) deleteSite() {
 	d.m.t.Helper()
-	for _, args := range [][]string{{"gone"}, {"gone", "--readings"}, {"g.ne", "--readings", "--yes"}} {
-		if _, code := run(d.m.t, append([]string{"site", "delete", "--server", d.m.http}, args...)...); code != 2 {
-			d.m.t.Errorf("site delete %v: exit %d, want 2", args, code)
-		}
-	}
-	d.check()
 	if _, code := run(d.m.t, "site", "delete", "gone", "--readings", "--yes", "--server", d.m.http); code != 0 {
 		d.m.t.Fatalf("site delete: exit %d", code)
 	}
@@ -128,10 +185,10 @@ func (d *deletions) deleteSite() {
 }
 
 // sendAgain has what was deleted send: that counts from the start.
-func (d *deletions) sendAgain() {
+func (d *deletions) sendAgain(minute int) {
 	d.m.t.Helper()
-	d.send("gone", 10, 2)
-	d.send("stays", 2, 2)
+	d.send("gone", 10, minute)
+	d.send("stays", 2, minute)
 	d.check()
 }
 

@@ -55,8 +55,10 @@ func (n *node) memberFigures() telemetry.Member {
 	if err != nil {
 		n.log.Debug("not all producers are counted", "error", err)
 	}
+	rejects, err := n.streams.RejectsState(ctx)
 	return telemetry.Member{
 		Producers:  producers,
+		HasRejects: err == nil, RejectsKept: rejects.Kept, RejectsBytes: rejects.Bytes, RejectsLost: rejects.Lost,
 		CreditFree: max(0, n.cfg.Limits.InFlight-used), CreditTotal: n.cfg.Limits.InFlight,
 		Ready: len(n.member.Starting()) == 0,
 	}

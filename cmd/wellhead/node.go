@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -95,7 +96,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	options := stream.Options{
 		Server: n.server, Name: cfg.Name, Shards: cfg.Shards, Replicas: cfg.Stream.Replicas,
-		MaxBytes: cfg.Stream.MaxBytes, Logger: n.log,
+		MaxBytes: cfg.Stream.MaxBytes, RejectsBytes: cfg.Rejects.MaxBytes, RejectsAge: cmp.Or(cfg.Rejects.MaxAge, -1), Logger: n.log,
 	}
 	if n.server == nil {
 		options.URL, options.User, options.Password, options.CredsFile = cfg.Stream.Server, cfg.Stream.User, cfg.Stream.Password, cfg.Stream.Creds

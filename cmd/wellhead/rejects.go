@@ -47,6 +47,8 @@ type rejected struct {
 type rejectsPage struct {
 	Rejects []json.RawMessage `json:"rejects"`
 	Cursor  string            `json:"cursor,omitempty"`
+	Kept    uint64            `json:"kept"`
+	Lost    uint64            `json:"lost"`
 }
 
 // retried is what a retry answers.
@@ -110,6 +112,7 @@ func rejectsList(server *string, asJSON *bool) *cobra.Command {
 					return err
 				}
 				out.Rejects, out.Cursor = append(out.Rejects, page.Rejects...), page.Cursor
+				out.Kept, out.Lost = page.Kept, page.Lost
 				if page.Cursor == "" {
 					break
 				}
@@ -162,8 +165,14 @@ func (p *rejectsPage) write(w io.Writer) error {
 		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%.60q\n", r.ID, r.Arrival, origin, kind, r.Reason, r.Size, r.Preview)
 	}
-	if err := table.Flush(); err != nil || p.Cursor == "" {
+	if err := table.Flush(); err != nil {
 		return err
+	}
+	if p.Lost > 0 {
+		fmt.Fprintf(w, "%d are gone: they were too many or too old (rejects.max-bytes, rejects.max-age)\n", p.Lost)
+	}
+	if p.Cursor == "" {
+		return nil
 	}
 	_, err := fmt.Fprintf(w, "there may be more: --cursor %s\n", p.Cursor)
 	return err

@@ -39,6 +39,7 @@ type Config struct {
 	Shards    int
 	Events    string // "asked", "all" or "none"
 
+	Rejects   Rejects
 	Limits    Limits
 	Window    Window
 	Work      Work
@@ -56,16 +57,21 @@ type Config struct {
 
 // Stream says where the stream is and how it is kept.
 type Stream struct {
-	Server     string        // "embedded" or URLs of an outside server, separated by commas
-	Sync       time.Duration // of the embedded server's files; 0 = always, before each acknowledgement
-	MaxBytes   int64         // of each shard's stream
-	Replicas   int
-	User       string
-	Password   string
-	Creds      string // file
-	CA         string // file; empty = what the system trusts
-	Cert, Key  string // files; empty = no client certificate
-	RejectsAge time.Duration
+	Server    string        // "embedded" or URLs of an outside server, separated by commas
+	Sync      time.Duration // of the embedded server's files; 0 = always, before each acknowledgement
+	MaxBytes  int64         // of each shard's stream
+	Replicas  int
+	User      string
+	Password  string
+	Creds     string // file
+	CA        string // file; empty = what the system trusts
+	Cert, Key string // files; empty = no client certificate
+}
+
+// Rejects bounds what is kept in rejects.
+type Rejects struct {
+	MaxBytes int64
+	MaxAge   time.Duration
 }
 
 // Limits bound what may wait or come in.

@@ -135,6 +135,15 @@ var Keys = []Key{
 	},
 
 	{
+		Name: "rejects.max-bytes", Default: "0", Unit: "bytes", Zero: "2 % of the free disk when the data is created, 16 MiB to 1 GiB; then as it is", Hit: "the oldest go, and are counted in wellhead_rejects_lost_total",
+		Doc: "Size of the stream of rejects; at least 4MiB. It holds a million rejects at most.", kind: "size", set: sizeOr0(func(c *Config) *int64 { return &c.Rejects.MaxBytes }, 4<<20),
+	},
+	{
+		Name: "rejects.max-age", Default: "30d", Zero: "no limit", Hit: "the reject goes, and is counted in wellhead_rejects_lost_total",
+		Doc: "How long rejects are kept.", kind: "duration", set: durationOr0(func(c *Config) *dur { return &c.Rejects.MaxAge }, minute),
+	},
+
+	{
 		Name: "limits.in-flight", Default: "256MiB", Unit: "bytes", Hit: "nothing more is pulled until something is stored; the streams fill, then publishers are told",
 		Doc: "What was pulled and is not yet stored, of all shards together.", kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.InFlight }, 128<<20),
 	},

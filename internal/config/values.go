@@ -156,6 +156,34 @@ func parseDuration(s string) (dur, error) {
 
 func size(p func(*Config) *int64) setter { return sizeFrom(p, 0) }
 
+// sizeOr0 takes 0 as well as sizes from least on.
+func sizeOr0(p func(*Config) *int64, least int64) setter {
+	return func(c *Config, s string) error {
+		n, err := parseSize(s)
+		if err == nil && n != 0 && n < least {
+			err = fmt.Errorf("%s: it must be 0, or at least %d bytes", s, least)
+		}
+		if err == nil {
+			*p(c) = n
+		}
+		return err
+	}
+}
+
+// durationOr0 takes 0 as well as durations from least on.
+func durationOr0(p func(*Config) *dur, least dur) setter {
+	return func(c *Config, s string) error {
+		d, err := parseDuration(s)
+		if err == nil && d != 0 && d < least {
+			err = fmt.Errorf("%s: it must be 0, or at least %s", s, least)
+		}
+		if err == nil {
+			*p(c) = d
+		}
+		return err
+	}
+}
+
 func sizeFrom(p func(*Config) *int64, least int64) setter {
 	return func(c *Config, s string) error {
 		n, err := parseSize(s)

@@ -45,6 +45,11 @@ type Member struct {
 	CreditTotal int64
 	Ready       bool
 	Producers   int // of which the shards hold a run
+
+	HasRejects   bool   // the next three are known
+	RejectsKept  uint64 // rejects in their stream
+	RejectsBytes uint64
+	RejectsLost  uint64 // dropped because of its bounds
 }
 
 // Counter is one more counter, of a part that counts by itself (the streams, for example).
@@ -83,6 +88,9 @@ var (
 	inFlightDesc = describe("in_flight_bytes", "Bytes pulled from the stream and not yet stored.")
 	freeDesc     = describe("credit_free_bytes", "Bytes that may still be pulled.")
 	totalDesc    = describe("credit_bytes", "Most bytes that may be pulled and not yet stored.")
+	keptDesc     = describe("rejects_kept", "Rejects that are kept.")
+	keptSizeDesc = describe("rejects_kept_bytes", "What the rejects that are kept take.")
+	rejectsLost  = describe("rejects_lost_total", "Rejects that are gone because of rejects.max-bytes, rejects.max-age, or a million newer ones.")
 	readyDesc    = describe("ready", "1 when the member is ready, as /readyz says.")
 	knownDesc    = describe("producers", "Producers of which the shards hold a run.")
 	heldDesc     = describe("shards", "Shards that this member holds.")
@@ -126,7 +134,10 @@ var sums = []struct {
 
 // Describe implements prometheus.Collector.
 func (c *shardCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readingsDesc, rejectsDesc, freeDesc, totalDesc, readyDesc, knownDesc, heldDesc, lagDesc, pendingDesc, behindDesc} {
+	for _, d := range []*prometheus.Desc{
+		readingsDesc, rejectsDesc, keptDesc, keptSizeDesc, rejectsLost, freeDesc, totalDesc, readyDesc, knownDesc, heldDesc, lagDesc,
+		pendingDesc, behindDesc,
+	} {
 		out <- d
 	}
 	for _, s := range sums {
@@ -170,6 +181,11 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(sum.desc, sum.kind, v)
 	}
 	gauge(knownDesc, float64(member.Producers))
+	if member.HasRejects {
+		gauge(keptDesc, float64(member.RejectsKept))
+		gauge(keptSizeDesc, float64(member.RejectsBytes))
+		out <- prometheus.MustNewConstMetric(rejectsLost, prometheus.CounterValue, float64(member.RejectsLost))
+	}
 	gauge(heldDesc, float64(len(shards)))
 	gauge(freeDesc, float64(member.CreditFree))
 	gauge(totalDesc, float64(member.CreditTotal))
