@@ -33,6 +33,7 @@ var brokenLaws = []struct{ law, file, from, to string }{
 	{"a site's deletion reaches devices that are not in memory", "core_take.go", "e.phase != fresh {\n			c.giveWork(e, work{control", "e.phase == active {\n			c.giveWork(e, work{control"},
 	{"a device that panicked was deleted with its site", "execute.go", "p.device.ApplyControl(seq, millis(m.Arrival), p.writeTime, c, &merged)", "_ = p.device"},
 	{"a deleted site's settings are gone from the archive too", "core_take.go", "c.cfg.Fleet)\n		c.recordSite(s, name, p)", "c.cfg.Fleet)"},
+	{"a state rebuilt from the archive is no deleted device", "core.go", "h.Row, h.Due, h.Gone", "h.Row, h.Due, h.Row.LastSeen == 0"},
 	{"a device that panicked is restored as of before", "core_device.go", "upTo: max(e.seq, e.siteSeq)", "upTo: 1"},
 }
 

@@ -21,6 +21,7 @@ func TestCommands(t *testing.T) {
 		{"DELETE", device + "/window?before=2026-01-02T03:04:05Z", ""},
 		{"DELETE", device + "/window", ""},
 		{"DELETE", device, ""},
+		{"DELETE", "/api/v1/sites/demo", ""},
 	} {
 		if got := f.do(t, req[0], req[1], req[2], "Content-Type", "application/json"); got.status != 202 || got.text != "" {
 			t.Errorf("%v: got %d %s, want 202", req, got.status, got.text)
@@ -31,6 +32,7 @@ func TestCommands(t *testing.T) {
 		{Device: id, Command: messages.Control{By: "http", Trim: &messages.Trim{Before: 1767323045000}}},
 		{Device: id, Command: messages.Control{By: "http", Trim: &messages.Trim{}}},
 		{Device: id, Command: messages.Control{By: "http", Delete: true}},
+		{Device: messages.DeviceID{Site: "demo"}, Command: messages.Control{By: "http", Delete: true}},
 	}
 	if diff := cmp.Diff(want, f.Controls); diff != "" {
 		t.Error(diff)
@@ -39,6 +41,10 @@ func TestCommands(t *testing.T) {
 		f.do(t, "PUT", device+"/settings", body, "Content-Type", "application/json").problem(t, 400)
 	}
 	f.do(t, "DELETE", device+"/window?before=x", "").problem(t, 400)
+	f.do(t, "DELETE", "/api/v1/sites/a.b", "").problem(t, 400)
+	f.do(t, "DELETE", "/api/v1/sites/demo", "", "Origin", "http://elsewhere.example", "Sec-Fetch-Site", "cross-site").problem(t, 403)
+	f.Set(func(f *apitest.Fleet) { f.Fail = context.DeadlineExceeded })
+	f.do(t, "DELETE", "/api/v1/sites/demo", "").problem(t, 504)
 }
 
 func TestSiteSettings(t *testing.T) {

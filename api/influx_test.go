@@ -338,6 +338,39 @@ func TestInfluxStart(t *testing.T) {
 	}
 }
 
+// TestChannelNamesGoWithTheSite deletes a site: its fields begin anew, those of another site stay.
+func TestChannelNamesGoWithTheSite(t *testing.T) {
+	registry := new(apitest.Registry)
+	f := startNamed(t, registry, nil)
+	channels := func(site string) string {
+		return strings.TrimSpace(f.do(t, "GET", "/api/v1/sites/"+site+"/channels", "").text)
+	}
+	send := func(site, line string) {
+		t.Helper()
+		if a := f.do(t, "POST", "/api/v1/sites/"+site+"/readings?precision=ms", line); a.status != 200 {
+			t.Fatalf("got %d %s", a.status, a.text)
+		}
+	}
+	send("demo", "a pressure=1 1")
+	send("other", "a pressure=1 1")
+	for range 2 { // once more does no harm
+		if a := f.do(t, "DELETE", "/api/v1/sites/demo", ""); a.status != 202 {
+			t.Fatalf("got %d %s", a.status, a.text)
+		}
+	}
+	if got := channels("demo"); got != `{"channels":[]}` {
+		t.Errorf("after the deletion: got %s", got)
+	}
+	send("demo", "a temperature=1,flow=2 1")
+	send("demo", "a pressure=1 2")
+	if got, want := channels("demo"), `{"channels":["flow","temperature","pressure"]}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := channels("other"), `{"channels":["pressure"]}`; got != want {
+		t.Errorf("the other site: got %s, want %s", got, want)
+	}
+}
+
 // TestChannelNamesFill gives a site more names than there are channels.
 func TestChannelNamesFill(t *testing.T) {
 	registry := new(apitest.Registry)
