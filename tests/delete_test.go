@@ -64,7 +64,8 @@ func TestDeleteEmbedded(t *testing.T) {
 	must(os.CopyFS(snapshots, os.DirFS(older)))
 	m.start()
 	d.check()
-	d.deleteSite()
+	d.send("gone", 3*deletedDevices, 3)
+	d.tellSite() // and a kill in the midst of it
 	m.kill()
 	m.start()
 	d.check()
@@ -172,6 +173,13 @@ func (d *deletions) deleteDevice() {
 
 func (d *deletions) deleteSite() {
 	d.m.t.Helper()
+	d.tellSite()
+	d.check()
+}
+
+// tellSite has a site deleted and does not wait until it is.
+func (d *deletions) tellSite() {
+	d.m.t.Helper()
 	if _, code := run(d.m.t, "site", "delete", "gone", "--readings", "--yes", "--server", d.m.http); code != 0 {
 		d.m.t.Fatalf("site delete: exit %d", code)
 	}
@@ -181,7 +189,6 @@ func (d *deletions) deleteSite() {
 		}
 	}
 	d.window = 0
-	d.check()
 }
 
 // sendAgain has what was deleted send: that counts from the start.

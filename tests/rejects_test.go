@@ -162,3 +162,57 @@ func TestRejects(t *testing.T) {
 		t.Error("nothing is counted")
 	}
 }
+
+// TestRetryAllThroughKills refuses readings for their age, takes the limit away and sends all of them again
+// while the member is killed: each is applied once.
+func TestRetryAllThroughKills(t *testing.T) {
+	const readings = 300
+	dir := t.TempDir()
+	m := startMember(t, dir, "--config", settingsFile(t, "limits:\n  max-age: 1h\n"))
+	var lines strings.Builder
+	for i := range readings {
+		fmt.Fprintf(&lines, "{\"time\":%d,\"values\":[%d]}\n", 1_600_000_000_000+i*1000, i)
+	}
+	host, port, _ := strings.Cut(m.mqtt, ":")
+	publish := exec.CommandContext(t.Context(), "mosquitto_pub", "-h", host, "-p", port, "-q", "1", "-t", "readings/demo/old", "-l")
+	publish.Stdin = strings.NewReader(lines.String())
+	if text, err := publish.CombinedOutput(); err != nil {
+		testenv.Missing(t, fmt.Sprintf("mosquitto_pub (%v: %s)", err, text), "apt-get install mosquitto-clients")
+	}
+	m.rejects("reason=time", readings)
+	m.stop()
+	m.args = m.args[:len(m.args)-2] // without the limit
+	m.start()
+	done := make(chan bool, 1)
+	go func() {
+		for range 20 { // one that was broken off is left alone for some seconds
+			if _, _, code := runWithin(t, time.Minute, "rejects", "retry", "--all", "--reason", "time", "--server", m.http); code == 0 {
+				done <- true
+				return
+			}
+			pause(t, time.Second)
+		}
+		done <- false
+	}()
+	for range 3 {
+		pause(t, 100*time.Millisecond)
+		m.kill()
+		m.start()
+	}
+	if !<-done {
+		t.Fatal("some cannot be sent again")
+	}
+	m.rejects("", 0)
+	testenv.Eventually(t, 20*time.Second, func() error {
+		var state struct {
+			Counts struct{ Received, InOrder, Refused, Duplicate uint64 }
+		}
+		if err := m.get("/api/v1/sites/demo/devices/old", &state); err != nil {
+			return err
+		}
+		if n := state.Counts; n.InOrder != readings || n.Duplicate != 0 {
+			return fmt.Errorf("got %+v, want %d in order and none twice", n, readings)
+		}
+		return nil
+	})
+}
