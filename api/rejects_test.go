@@ -45,7 +45,8 @@ func (f *face) list(t *testing.T, query string) (list struct {
 	Rejects      []rejected
 	Cursor       string
 	Newest, Kept uint64
-}) {
+},
+) {
 	t.Helper()
 	a := f.do(t, "GET", "/api/v1/rejects?"+query, "")
 	if err := json.Unmarshal([]byte(a.text), &list); a.status != 200 || err != nil {

@@ -116,7 +116,7 @@ func (s *Streams) beginRetry(ctx context.Context, key, subject string, repaired,
 		if err == nil && mark.Sequence > 0 {
 			return mark, revision, s.saveRetry(ctx, key, mark, &revision)
 		}
-		if err != nil && !(force && errors.Is(err, ErrUnsure)) {
+		if err != nil && (!force || !errors.Is(err, ErrUnsure)) {
 			return nil, 0, err
 		}
 	}

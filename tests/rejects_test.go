@@ -107,7 +107,8 @@ func TestRejects(t *testing.T) {
 	retry := func() (answer struct {
 		Sequence uint64
 		Again    bool
-	}) {
+	},
+	) {
 		t.Helper()
 		text, code := run(t, "rejects", "retry", ids["broken"], "--with", repaired, "--server", m.http, "--json")
 		if err := json.Unmarshal([]byte(text), &answer); code != 0 || err != nil {
