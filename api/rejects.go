@@ -152,7 +152,7 @@ func (plain) Schema(huma.Registry) *huma.Schema {
 
 type retryInput struct {
 	ID          uint64 `path:"id" doc:"As a list says it." example:"17"`
-	Force       bool   `query:"force" doc:"Send although an earlier retry was broken off and may have arrived."`
+	Force       bool   `query:"force" doc:"Send a command although an earlier retry was broken off and may have arrived."`
 	ContentType string `header:"Content-Type" doc:"Of the repaired payload: application/json or application/protobuf; any other: its first byte tells."`
 	RawBody     []byte
 }
@@ -226,7 +226,7 @@ func retryProblem(id uint64, err error) error {
 		return later(http.StatusConflict, "Another retry of this reject is under way. Ask again in some seconds.")
 	case errors.Is(err, ErrRetryUnsure):
 		return newProblem(http.StatusConflict, "An earlier retry was broken off, and whether it arrived cannot be told any more. "+
-			"Look whether its readings are there; if they are not, send it again with force=true.")
+			"It is a command: look whether it took effect; if it did not, send it again with force=true.")
 	}
 	return err
 }

@@ -185,7 +185,8 @@ func (s *Streams) Rejects(ctx context.Context, q RejectQuery) (list RejectList, 
 		if err != nil {
 			return list, err
 		}
-		if r.Retried = mark.told(); r.Retried == nil || q.Retried {
+		// one that was broken off may not have arrived: it stays in sight
+		if r.Retried = mark.told(); r.Retried == nil || r.Retried.Sequence == 0 || q.Retried {
 			list.Rejects = append(list.Rejects, r)
 		}
 	}

@@ -19,7 +19,7 @@ const (
 	// retryWait bounds how long a retry waits for its acknowledgement.
 	retryWait = 5 * time.Second
 	// retryAlone is how long a retry that was begun is left alone: longer than it may take.
-	retryAlone = 2 * retryWait
+	retryAlone = retryWait + time.Second
 	// retryLooks bounds how many messages are looked at for one that may have arrived.
 	retryLooks = 10_000
 )
@@ -27,7 +27,7 @@ const (
 var (
 	// ErrBusy means that another retry of the same reject is under way.
 	ErrBusy = errors.New("another retry of it is under way")
-	// ErrUnsure means that nobody knows any more whether an earlier retry arrived.
+	// ErrUnsure means that nobody knows any more whether an earlier retry of a command arrived.
 	ErrUnsure = errors.New("an earlier retry was broken off, and whether it arrived cannot be told any more")
 )
 
@@ -73,7 +73,8 @@ func (s *Streams) retryMark(ctx context.Context, key string) (*retryMark, uint64
 
 // RetryReject publishes a reject again, where it came from and acknowledged: the original payload or, when
 // it is not nil, the repaired one; and marks it as retried. One that was is not published again: it is
-// told so. force publishes although an earlier retry was broken off and may have arrived.
+// told so. One that was broken off is looked for; if nobody can tell any more whether it arrived, readings
+// are sent again, which then replace themselves, and a command only with force.
 //
 // Errors: persistence.ErrNotFound; messages.ErrInvalid; ErrBusy; ErrUnsure; ErrOverloaded: the stream does
 // not take it now. After any other it is not known whether it arrived, and the next retry finds out.
@@ -116,7 +117,7 @@ func (s *Streams) beginRetry(ctx context.Context, key, subject string, repaired,
 		if err == nil && mark.Sequence > 0 {
 			return mark, revision, s.saveRetry(ctx, key, mark, &revision)
 		}
-		if err != nil && (!force || !errors.Is(err, ErrUnsure)) {
+		if err != nil && (!errors.Is(err, ErrUnsure) || !force && isCommand(subject)) {
 			return nil, 0, err
 		}
 	}
@@ -131,6 +132,13 @@ func (s *Streams) beginRetry(ctx context.Context, key, subject string, repaired,
 		err = ErrBusy
 	}
 	return mark, revision, err
+}
+
+// isCommand tells readings from commands. Readings that come twice replace themselves; a command that
+// comes twice may take away what came between.
+func isCommand(subject string) bool {
+	parsed, err := messages.ParseShardSubject(subject)
+	return err != nil || parsed.Kind == messages.KindControl || parsed.Kind == messages.KindSiteControl
 }
 
 // saveRetry writes the mark over the one of that revision.

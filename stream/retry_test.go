@@ -92,9 +92,10 @@ func TestRetryOnce(t *testing.T) {
 // TestRetryBrokenOff begins retries that nobody finished, and wants the next to find out what became of them.
 func TestRetryBrokenOff(t *testing.T) {
 	s := openStreams(t, startServer(t, t.TempDir(), nil), nil)
+	subject := "shard.3.site.dev"
 	begin := func(sequence uint64, age time.Duration) (messages.KeptReject, string) {
 		t.Helper()
-		r := reject(t, s, messages.Reject{Shard: 3, Sequence: sequence, Index: -1, Subject: "shard.3.site.dev", Reason: "r", Data: []byte("x")})
+		r := reject(t, s, messages.Reject{Shard: 3, Sequence: sequence, Index: -1, Subject: subject, Reason: "r", Data: []byte("x")})
 		_, key, err := s.reject(shortly(t), r.ID)
 		if err != nil {
 			t.Fatal(err)
@@ -112,6 +113,9 @@ func TestRetryBrokenOff(t *testing.T) {
 	put(t, s, 3, 1, 5)
 
 	r, _ := begin(1, 0)
+	if list, err := s.Rejects(shortly(t), RejectQuery{Limit: 10}); err != nil || len(list.Rejects) != 1 || list.Rejects[0].Retried == nil {
+		t.Errorf("one under way: got %+v, error %v; want it listed, with its mark", list.Rejects, err)
+	}
 	if _, _, err := s.RetryReject(shortly(t), r.ID, nil, "", false); !errors.Is(err, ErrBusy) {
 		t.Errorf("one under way: got %v, want ErrBusy", err)
 	}
@@ -135,20 +139,27 @@ func TestRetryBrokenOff(t *testing.T) {
 		t.Errorf("the stream has %d messages, want %d", n, sent+1)
 	}
 
-	r, _ = begin(4, time.Minute)
-	put(t, s, 3, 6, 9)
-	stream, err := s.js.Stream(shortly(t), messages.StreamName(3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Purge(shortly(t), jetstream.WithPurgeKeep(1)); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := s.RetryReject(shortly(t), r.ID, nil, "", false); !errors.Is(err, ErrUnsure) {
-		t.Errorf("one whose place was purged: got %v, want ErrUnsure", err)
-	}
-	if _, again, err := s.RetryReject(shortly(t), r.ID, nil, "", true); err != nil || again {
-		t.Errorf("by force: again %v, error %v", again, err)
+	for i, c := range []struct {
+		subject string
+		unsure  bool
+	}{{"shard.3.site.dev", false}, {"shard.3.site.dev.control", true}} {
+		subject = c.subject
+		r, _ = begin(4+uint64(i), time.Minute)
+		put(t, s, 3, 6, 9)
+		stream, err := s.js.Stream(shortly(t), messages.StreamName(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Purge(shortly(t), jetstream.WithPurgeKeep(1)); err != nil {
+			t.Fatal(err)
+		}
+		_, again, err := s.RetryReject(shortly(t), r.ID, nil, "", false)
+		if errors.Is(err, ErrUnsure) != c.unsure || !c.unsure && err != nil || again {
+			t.Errorf("%s, whose place was purged: again %v, error %v", subject, again, err)
+		}
+		if _, again, err := s.RetryReject(shortly(t), r.ID, nil, "", true); err != nil || again == c.unsure {
+			t.Errorf("%s, by force: again %v, error %v", subject, again, err)
+		}
 	}
 }
 

@@ -333,7 +333,7 @@ time at which it arrived at first. Exit code 1: something could not be sent.`,
 	flags.BoolVar(&f.all, "all", false, "all with this reason that are there now")
 	flags.StringVar(&f.reason, "reason", "", "of --all: the `REASON`'s kind, or words in its sentence")
 	flags.StringVar(&f.site, "site", "", "of --all: only those of this site")
-	flags.BoolVar(&f.force, "force", false, "send although an earlier retry was broken off and may have arrived")
+	flags.BoolVar(&f.force, "force", false, "send a command although an earlier retry was broken off and may have arrived")
 	return c
 }
 
