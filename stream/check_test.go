@@ -79,8 +79,8 @@ func TestOutsideServer(t *testing.T) {
 	defer f.Close()
 	take(t, f, 1, 50)
 	// The checks themselves left nothing behind.
-	kept, err := s.Rejects(shortly(t), "", 0, 10)
-	if err != nil || len(kept) > 0 {
+	kept, err := s.Rejects(shortly(t), RejectQuery{Limit: 10})
+	if err != nil || len(kept.Rejects) > 0 {
 		t.Errorf("rejects: %v, %v; want none", kept, err)
 	}
 	again, err := Open(t.Context(), outsideOptions(t, server))
