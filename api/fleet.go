@@ -13,6 +13,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrOverloaded means: not now, try again later (429 or 503 with Retry-After).
 	ErrOverloaded = errors.New("overloaded")
+	// ErrNoRoom means that the member's disk is nearly full: nothing is taken until there is room (507).
+	ErrNoRoom = errors.New("no room on the disk")
 	// ErrUnavailable means that the shard cannot answer now: it is starting or moving (503).
 	ErrUnavailable = errors.New("unavailable")
 )
@@ -64,7 +66,7 @@ type DeviceQuery struct {
 type Ingest interface {
 	// Publish returns when the stream has acknowledged all readings, or, with stored, when the archive
 	// has them. All are of one site. It splits them into batches by shard. ErrOverloaded when the
-	// stream refuses.
+	// stream refuses, ErrNoRoom when the disk is nearly full.
 	Publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error
 	// WaitStored returns when the archive has everything of the site that Publish has returned for.
 	WaitStored(ctx context.Context, site string) error

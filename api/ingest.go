@@ -88,6 +88,7 @@ func (s *server) addIngest() {
 		}},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "At least one reading was taken.", Content: map[string]*huma.MediaType{"application/json": {Schema: answer}}},
+			"507": {Description: "The member's disk is nearly full. Send the same again when there is room."},
 			"429": {Description: "The stream is full, or too much is under way. Send the same again after Retry-After seconds."},
 		},
 	}, s.ingest)

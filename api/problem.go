@@ -76,6 +76,8 @@ func (s *server) failure(ctx context.Context, what string, err error) error {
 		return newProblem(http.StatusBadRequest, sentence(reason(err)))
 	case errors.Is(err, ErrOverloaded):
 		return later(http.StatusTooManyRequests, "The stream takes no more readings now: what is in it has to be stored first. Send the same again after the time in Retry-After.")
+	case errors.Is(err, ErrNoRoom):
+		return later(http.StatusInsufficientStorage, "The member's disk is nearly full, so it takes no readings until there is room; nothing that it took before is lost. Send the same again later; /readyz tells how much is free.")
 	case errors.Is(err, ErrUnavailable):
 		return later(http.StatusServiceUnavailable, "The device's shard is starting or moving. Ask again after the time in Retry-After; /readyz tells what is not ready.")
 	case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled):

@@ -12,5 +12,20 @@ type Counters struct {
 	JetStreamBack atomic.Uint64 // times that JetStream was started again
 }
 
+// Disk is the condition of the embedded server's disk, as it was a moment ago.
+type Disk struct {
+	Free, Total uint64 // bytes; 0, 0 = not known
+	Refusing    bool   // publishers are refused for want of room
+	Off         bool   // JetStream has shut itself down
+}
+
+// Disk returns the condition of the embedded server's disk; the zero Disk for an outside server.
+func (s *Streams) Disk() Disk {
+	if d := s.disk.Load(); d != nil {
+		return *d
+	}
+	return Disk{}
+}
+
 // Counters returns the counters of these streams.
 func (s *Streams) Counters() *Counters { return &s.counters }

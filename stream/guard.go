@@ -22,9 +22,9 @@ const (
 	// mqttFull is the share of a stream's max bytes from which MQTT clients are closed, in percent: an
 	// MQTT PUBACK is given even when the stream refuses (measured), so nothing may be refused to them.
 	mqttFull, mqttRoom = 80, 75
-	// diskFull is the free share of the disk below which publishers are refused, diskRoom above which
-	// they are let in again, in percent.
-	diskFull, diskRoom = 5, 6
+	// diskMargin is how much more than Options.DiskFree must be free before publishers are let in
+	// again, in percent.
+	diskMargin = 1
 )
 
 // guard watches the embedded server's streams and disk. For an outside server it does nothing: its
@@ -123,7 +123,12 @@ func (g *guard) lookAtDisk(ctx context.Context, free, total uint64) {
 	logger := g.streams.logger
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	low, room := free*100 < total*diskFull, free*100 >= total*diskRoom
+	limit := uint64(g.streams.options.DiskFree)
+	low, room := free*100 < total*limit, free*100 >= total*(limit+diskMargin)
+	before := g.streams.Disk()
+	g.streams.disk.Store(&Disk{
+		Free: free, Total: total, Refusing: low || before.Refusing && !room, Off: !g.server.nats.JetStreamEnabled(),
+	})
 	if room && !g.server.nats.JetStreamEnabled() {
 		config := g.server.config
 		config.StoreDir = g.server.options.DataDir

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -63,6 +64,9 @@ type Options struct {
 	RejectsBytes int64
 	// RejectsAge is how long rejects are kept; 0 = 30 days, negative = without a limit.
 	RejectsAge time.Duration
+	// DiskFree is the free share of the embedded server's disk, in percent, below which all publishers are
+	// refused; they are let in again when 1 percent more is free. 0 = 5.
+	DiskFree int
 	// FreeSpace tells free and total bytes of the streams' disk; nil = asked from the system for the
 	// embedded server, unknown for an outside one.
 	FreeSpace func() (free, total uint64, err error)
@@ -84,6 +88,7 @@ type Streams struct {
 	listening listening
 	out       *outbox // rejects, announcements, commands
 	counters  Counters
+	disk      atomic.Pointer[Disk]
 
 	closing sync.Once
 }
@@ -114,6 +119,9 @@ func Open(ctx context.Context, o Options) (*Streams, error) {
 	}
 	if o.Name == "" {
 		o.Name = "wellhead"
+	}
+	if o.DiskFree == 0 {
+		o.DiskFree = 5
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

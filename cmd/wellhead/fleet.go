@@ -153,9 +153,15 @@ func (f *fleet) Recount(ctx context.Context, site string, from, to int64, told f
 }
 
 // ingest takes readings from HTTP to the stream.
-type ingest struct{ *stream.Ingest }
+type ingest struct {
+	*stream.Ingest
+	streams *stream.Streams
+}
 
 func (i ingest) Publish(ctx context.Context, site string, devices []api.DeviceReadings, stored bool) error {
+	if i.streams.Disk().Refusing {
+		return api.ErrNoRoom
+	}
 	list := make([]stream.DeviceReadings, len(devices))
 	for n, d := range devices {
 		list[n] = stream.DeviceReadings(d)

@@ -96,7 +96,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	options := stream.Options{
 		Server: n.server, Name: cfg.Name, Shards: cfg.Shards, Replicas: cfg.Stream.Replicas,
-		MaxBytes: cfg.Stream.MaxBytes, RejectsBytes: cfg.Rejects.MaxBytes, RejectsAge: cmp.Or(cfg.Rejects.MaxAge, -1), Logger: n.log,
+		MaxBytes: cfg.Stream.MaxBytes, RejectsBytes: cfg.Rejects.MaxBytes, RejectsAge: cmp.Or(cfg.Rejects.MaxAge, -1), DiskFree: cfg.Limits.DiskFree, Logger: n.log,
 	}
 	if n.server == nil {
 		options.URL, options.User, options.Password, options.CredsFile = cfg.Stream.Server, cfg.Stream.User, cfg.Stream.Password, cfg.Stream.Creds
@@ -146,7 +146,8 @@ func (n *node) openArchive(ctx context.Context) error {
 		archive, err = cassandra.Open(ctx, o)
 	} else {
 		archive, err = pebble.OpenArchive(filepath.Join(cfg.Data, "archive"), pebble.Options{
-			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MaxSyncDelay: cfg.Pebble.SyncMax, Log: n.log,
+			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MaxSyncDelay: cfg.Pebble.SyncMax,
+			ReservePercent: cfg.Limits.DiskReserve, Log: n.log,
 		})
 	}
 	if err != nil {
@@ -171,7 +172,7 @@ func (n *node) openSnapshots(context.Context) error {
 		}
 		snapshots, err = redis.Open(o)
 	} else {
-		snapshots, err = pebble.OpenSnapshots(filepath.Join(cfg.Data, "snapshots"), pebble.Options{Log: n.log})
+		snapshots, err = pebble.OpenSnapshots(filepath.Join(cfg.Data, "snapshots"), pebble.Options{ReservePercent: cfg.Limits.DiskReserve, Log: n.log})
 	}
 	if err != nil {
 		return fmt.Errorf("open the snapshot store: %w", err)
@@ -267,7 +268,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	n.closing(n.publisher.Close)
 	handler := api.New(api.Options{
 		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry()},
-		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards)}, Live: n.client, Health: n,
+		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards), n.streams}, Live: n.client, Health: n,
 		Rejects:  rejects{n.streams},
 		Registry: n.streams.Registry(), Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
 		Logger: n.log, Observe: n.metrics.Request, Hosts: n.cfg.HTTPHosts, Version: version, Closing: n.ctx.Done(),
@@ -337,7 +338,11 @@ func (n *node) Ready(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if err := n.archive.Ping(ctx); err != nil {
-		not = append(not, "the archive cannot be reached: "+err.Error())
+		not = append(not, "the archive takes nothing now: "+err.Error())
+	}
+	if disk := n.streams.Disk(); disk.Refusing {
+		not = append(not, fmt.Sprintf("the disk is nearly full: %d of %d MiB are free, and below %d %% publishers are refused; make room, nothing else is to be done",
+			disk.Free>>20, disk.Total>>20, n.cfg.Limits.DiskFree))
 	}
 	if err := n.streams.Ping(ctx); err != nil {
 		not = append(not, "the stream cannot be reached: "+err.Error())

@@ -76,18 +76,20 @@ type Rejects struct {
 
 // Limits bound what may wait or come in.
 type Limits struct {
-	InFlight   int64
-	Body       int64
-	Bodies     int64
-	LiveBuffer int64
-	Listeners  int
-	Exports    int
-	Export     time.Duration
-	Query      time.Duration
-	Ingest     time.Duration
-	Stored     time.Duration
-	MaxFuture  time.Duration
-	MaxAge     time.Duration
+	InFlight    int64
+	Body        int64
+	Bodies      int64
+	LiveBuffer  int64
+	DiskFree    int
+	DiskReserve int
+	Listeners   int
+	Exports     int
+	Export      time.Duration
+	Query       time.Duration
+	Ingest      time.Duration
+	Stored      time.Duration
+	MaxFuture   time.Duration
+	MaxAge      time.Duration
 }
 
 // Window holds the fleet's defaults of what sites and devices may set for themselves.

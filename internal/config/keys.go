@@ -156,6 +156,14 @@ var Keys = []Key{
 		kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.Bodies }, 1),
 	},
 	{
+		Name: "limits.disk-free", Default: "5", Unit: "percent of the disk", Hit: "all publishers are refused (HTTP 507) until 1 % more is free, and /readyz says so",
+		Doc: "Free space on the disk of data, below which the embedded stream takes nothing more.", kind: "number", set: count(func(c *Config) *int { return &c.Limits.DiskFree }, 1, 90),
+	},
+	{
+		Name: "limits.disk-reserve", Default: "2", Unit: "percent of the disk", Hit: "what is acknowledged stays in the stream until 1 % more is free, and /readyz says so",
+		Doc: "Free space on the disk of data, below which the embedded archive and snapshots write nothing.", kind: "number", set: count(func(c *Config) *int { return &c.Limits.DiskReserve }, 1, 89),
+	},
+	{
 		Name: "limits.live-buffer", Default: "1MiB", Unit: "bytes", Hit: "the oldest events are dropped, and the listener is told how many",
 		Doc: "What one listener of live events may be behind.", kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.LiveBuffer }, 1),
 	},

@@ -99,7 +99,7 @@ func (a *Archive) Append(ctx context.Context, b *persistence.Batch) error {
 		return failAll(b, err)
 	}
 	defer a.leave()
-	if err := a.queue.failure(); err != nil {
+	if err := a.mayWrite(); err != nil {
 		return failAll(b, err)
 	}
 	if int(b.Shard) >= a.shards {

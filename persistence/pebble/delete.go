@@ -23,6 +23,9 @@ func (a *Archive) Delete(ctx context.Context, shard messages.Shard, id messages.
 	if err := a.check(shard, id); err != nil {
 		return err
 	}
+	if err := a.mayWrite(); err != nil {
+		return fmt.Errorf("delete %v: %w", id, err)
+	}
 	if err := a.delete(ctx, shard, id, sequence); err != nil {
 		return fmt.Errorf("delete %v: %w", id, err)
 	}

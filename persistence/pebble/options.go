@@ -30,6 +30,10 @@ type Options struct {
 	// Default and meaning of 0: 50 ms. The wait is as long as the last sync took, so that a slow disk
 	// is busy at most half of the time; a store that was idle syncs at once.
 	MaxSyncDelay time.Duration
+	// ReservePercent is the free share of the disk below which nothing is written: what is left is for
+	// the stream's books and for pebble's own. Default and meaning of 0: 2; negative: no reserve. A write
+	// is then refused with an error; it is taken again when 1 percent more is free.
+	ReservePercent int
 	// Log gets warnings and errors, at level debug also what the database does. Default: slog.Default.
 	Log *slog.Logger
 
@@ -53,6 +57,9 @@ func (o Options) withDefaults(memtable int) Options {
 	if o.MaxSyncDelay == 0 {
 		o.MaxSyncDelay = 50 * time.Millisecond
 	}
+	if o.ReservePercent == 0 {
+		o.ReservePercent = 2
+	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -68,7 +75,7 @@ func (o Options) withDefaults(memtable int) Options {
 // database turns our options into pebble's.
 func (o Options) database(s *store, cache *pebble.Cache, merger *pebble.Merger) *pebble.Options {
 	p := &pebble.Options{
-		FS:                          o.fs,
+		FS:                          s.disk,
 		Cache:                       cache,
 		Logger:                      logger{o.Log},
 		Merger:                      merger,

@@ -111,6 +111,9 @@ func (s *Snapshots) write(ctx context.Context, what string, shard messages.Shard
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer s.leave()
+	if err := s.mayWrite(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	lock := s.locks[int(shard)%len(s.locks)]
 	if err := lock.Acquire(ctx, alone); err != nil {
 		return fmt.Errorf("%s: %w", what, err)

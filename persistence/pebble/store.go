@@ -1,8 +1,9 @@
 // Package pebble keeps the archive and the snapshots in files of this machine, in two Pebble databases.
 //
 // It guarantees that what Append, Delete, RaiseFence and PutMarker have said nil to is synced to disk;
-// that a chunk or a rollup that fails its checksum is an error that names it, and is never served; and
-// that a store whose disk refuses a write goes on serving reads and refuses all later writes until it
+// that a chunk or a rollup that fails its checksum is an error that names it, and is never served; that
+// a full disk is waited for (disk.go), with writes refused and reads served meanwhile; and that a store
+// whose disk fails a write otherwise goes on serving reads and refuses all later writes until it
 // is opened anew. It does not replicate: a lost disk is a lost archive.
 //
 // Read chunk.go for the format of readings, keys.go for the keys, merge.go for how chunks grow.
@@ -24,14 +25,16 @@ import (
 // layoutVersion is raised when older programs could not read what newer ones write.
 const layoutVersion = 1
 
-// closeDeadline bounds Close: a database whose disk failed may hold its locks for ever.
-const closeDeadline = 30 * time.Second
+// closeDeadline bounds Close: a database whose disk failed may hold its locks for ever. A full one is
+// not waited for as long: it may stay full for days.
+const closeDeadline, closeFull = 30 * time.Second, 2 * time.Second
 
 var errClosed = errors.New("store is closed")
 
 // store is what both databases have in common: the database, its committer, its end.
 type store struct {
 	dir   string
+	disk  *disk
 	db    *pebble.DB
 	log   *slog.Logger
 	queue *committer
@@ -52,7 +55,7 @@ type backgroundError struct {
 
 // openStore opens a database and checks that its layout is ours. shards is 0 where it does not matter.
 func openStore(dir string, o Options, merger *pebble.Merger, shards int) (*store, error) {
-	s := &store{dir: dir, log: o.Log}
+	s := &store{dir: dir, disk: newDisk(dir, o), log: o.Log}
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref()
 	db, err := openDatabase(dir, o.database(s, cache, merger))
@@ -63,6 +66,7 @@ func openStore(dir string, o Options, merger *pebble.Merger, shards int) (*store
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), db.Close())
 	}
 	s.db = db
+	s.disk.opened.Store(true)
 	s.queue = newCommitter(db, o.QueueBytes, o.MaxSyncDelay)
 	return s, nil
 }
@@ -113,13 +117,21 @@ func (s *store) enter(ctx context.Context) error {
 
 func (s *store) leave() { s.users.Done() }
 
-// Ping returns an error when the store has stopped writing, or cannot flush.
+// mayWrite returns why nothing can be written now.
+func (s *store) mayWrite() error {
+	if err := s.queue.failure(); err != nil {
+		return err
+	}
+	return s.disk.room()
+}
+
+// Ping returns an error when the store has stopped writing, has no room, or cannot flush.
 func (s *store) Ping(ctx context.Context) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	defer s.leave()
-	if err := s.queue.failure(); err != nil {
+	if err := s.mayWrite(); err != nil {
 		return err
 	}
 	if last := s.lastBackground.Load(); last != nil && time.Since(last.at) < time.Minute {
@@ -129,7 +141,7 @@ func (s *store) Ping(ctx context.Context) error {
 }
 
 // Close waits for the calls that are inside, commits what they have queued and closes the files. After
-// closeDeadline it gives up with an error; what was answered is safe all the same. A second Close does
+// closeDeadline (on a full disk closeFull) it gives up with an error; what was answered is safe all the same. A second Close does
 // nothing.
 func (s *store) Close() error {
 	s.mu.Lock()
@@ -150,7 +162,11 @@ func (s *store) Close() error {
 		s.queue.close()
 		done <- s.db.Close()
 	}()
-	timer := time.NewTimer(closeDeadline)
+	deadline := closeDeadline
+	if s.disk.waiting.Load() > 0 {
+		deadline = closeFull
+	}
+	timer := time.NewTimer(deadline)
 	defer timer.Stop()
 	select {
 	case err := <-done:
@@ -159,7 +175,7 @@ func (s *store) Close() error {
 		}
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("close %s: calls or the disk did not come to an end within %v; its files stay open until the process ends", s.dir, closeDeadline)
+		return fmt.Errorf("close %s: calls or the disk did not come to an end within %v; its files stay open until the process ends", s.dir, deadline)
 	}
 }
 

@@ -317,7 +317,7 @@ func TestSnapshotsPowerLoss(t *testing.T) {
 	}
 }
 
-// TestDiskRefuses lets the log's writes or syncs fail, as a full disk does: no append is answered with
+// TestDiskRefuses lets the log's writes or syncs fail, as a broken disk does: no append is answered with
 // nil any more, all are answered, reads go on, and a new start has what was stored.
 func TestDiskRefuses(t *testing.T) {
 	for name, kind := range map[string]errorfs.OpKind{"write": errorfs.OpFileWrite, "sync": errorfs.OpFileSyncData} {
@@ -326,7 +326,10 @@ func TestDiskRefuses(t *testing.T) {
 			var full atomic.Bool
 			fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 				if full.Load() && strings.HasSuffix(op.Path, ".log") && (op.Kind == kind || op.Kind == errorfs.OpFileSync && kind == errorfs.OpFileSyncData) {
-					return syscall.ENOSPC
+					if kind == errorfs.OpFileWrite {
+						return syscall.EIO
+					}
+					return syscall.ENOSPC // a sync that fails is final whatever it says
 				}
 				return nil
 			}))
@@ -351,7 +354,7 @@ func TestDiskRefuses(t *testing.T) {
 				})
 			}
 			wg.Wait() // that they all end is half of the test
-			if err := appendOne(t.Context(), a, 0, 1000); err == nil || !strings.Contains(err.Error(), "no space") {
+			if err := appendOne(t.Context(), a, 0, 1000); err == nil || !strings.Contains(err.Error(), "has stopped writing") {
 				t.Errorf("append: got %v", err)
 			}
 			if err := a.Ping(t.Context()); err == nil {
