@@ -58,6 +58,8 @@ type Member struct {
 	end     context.CancelFunc
 	ticking sync.WaitGroup
 
+	complaints complaints
+
 	mu     sync.Mutex
 	shards []*shardHandle
 }
@@ -420,7 +422,14 @@ func (m *Member) lookAtSnapshots(ctx context.Context, shard messages.Shard, f *F
 	}
 	if err != nil {
 		f.Snapshots = false
-		m.log.Warn("the snapshot store cannot be reached; starting without it", "shard", int(shard), "error", err)
+		m.complain("start without snapshots: the snapshot store cannot be reached: "+err.Error(), shard)
+	}
+}
+
+// complain logs that a store fails, but not each time.
+func (m *Member) complain(text string, shard messages.Shard) {
+	if unsaid, say := m.complaints.due(text, time.Now()); say {
+		m.log.Warn("a store failed, trying again", "shard", int(shard), "what", text, "unsaid", unsaid)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 )
@@ -176,9 +177,14 @@ func (s *shardActor) listening(site string) bool { return s.member.parts.Outside
 func (s *shardActor) event(subject string, data []byte) { s.member.parts.Outside.Event(subject, data) }
 
 func (s *shardActor) note(n Notice) {
-	if n.Kind == NoticeRetry {
-		s.log.Warn("a store failed, trying again", "what", n.Text)
-	} else {
+	switch n.Kind {
+	case NoticeRetry:
+		s.member.complain(n.Text, s.shard)
+	case NoticeSnapshotsLost:
+		if unsaid, say := s.member.complaints.due("snapshots lost", time.Now()); say {
+			s.log.Error(n.Text, "kind", string(n.Kind), "unsaid", unsaid)
+		}
+	default:
 		s.log.Error(n.Text, "kind", string(n.Kind))
 	}
 	if s.member.parts.Notice != nil {

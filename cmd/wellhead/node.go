@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -339,6 +340,8 @@ func (n *node) Ready(ctx context.Context) []string {
 	defer cancel()
 	if err := n.archive.Ping(ctx); err != nil {
 		not = append(not, "the archive takes nothing now: "+err.Error())
+	} else if slices.Contains(n.metrics.Failing("archive"), "append") {
+		not = append(not, "the archive can be reached, but takes no readings now; the log says why")
 	}
 	if disk := n.streams.Disk(); disk.Refusing {
 		not = append(not, fmt.Sprintf("the disk is nearly full: %d of %d MiB are free, and below %d %% publishers are refused; make room, nothing else is to be done",

@@ -7,6 +7,7 @@ package telemetry
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -45,7 +46,11 @@ type operation struct {
 	count  uint64
 	errors uint64
 	max    time.Duration
+	down   time.Time // when the last call failed, zero when it did not
 }
+
+// failingFor is how long an operation counts as failing after its last call failed, if none follows.
+const failingFor = time.Minute
 
 // storeBuckets reach from what a call in memory takes to the longest that a retry waits; seconds.
 var storeBuckets = [...]float64{
@@ -110,6 +115,15 @@ func (m *Metrics) Request(route string, status int, d time.Duration) {
 // Store returns what records the calls to one store ("archive", "snapshots"), for
 // persistence.ObservedArchive and persistence.ObservedSnapshots.
 func (m *Metrics) Store(store string) func(op string, d time.Duration, err error) {
+	_ = m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "wellhead_store_up", ConstLabels: prometheus.Labels{"store": store},
+		Help: "0 while the last call of some operation of the store failed, within the last minute.",
+	}, func() float64 {
+		if len(m.Failing(store)) > 0 {
+			return 0
+		}
+		return 1
+	})) // fails only when it is there already
 	return func(op string, d time.Duration, err error) {
 		m.stores.WithLabelValues(store, op, outcome(err)).Observe(d.Seconds())
 		m.operation(operationKey{store, op}).add(d, err)
@@ -137,6 +151,30 @@ func (o *operation) add(d time.Duration, err error) {
 	if failed(err) {
 		o.errors++
 	}
+	o.down = time.Time{}
+	if outcome(err) == "error" && !errors.Is(err, context.Canceled) {
+		o.down = time.Now()
+	}
+}
+
+// Failing lists the operations of a store whose last call failed within the last minute, sorted. What a
+// healthy store answers (not found, conflict, fenced, refused) is no failure.
+func (m *Metrics) Failing(store string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for k, o := range m.operations {
+		if k.store != store {
+			continue
+		}
+		o.mu.Lock()
+		if time.Since(o.down) < failingFor {
+			out = append(out, k.operation)
+		}
+		o.mu.Unlock()
+	}
+	slices.Sort(out)
+	return out
 }
 
 // failed tells an error from an answer: that nothing is there is an answer.

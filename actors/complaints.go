@@ -1,0 +1,44 @@
+package actors
+
+import (
+	"strings"
+	"sync"
+	"time"
+)
+
+// complainEvery is how often the log repeats that a store fails.
+const complainEvery = 10 * time.Second
+
+// complaints keeps the log from being flooded when a store is away: each of many shards notices it,
+// with each thing it does. What is said once is only counted for a while.
+type complaints struct {
+	mu    sync.Mutex
+	kinds map[string]*complaint
+}
+
+type complaint struct {
+	at     time.Time // said last
+	unsaid int       // since then
+}
+
+// due tells whether to say a complaint now, and how many of its kind were left unsaid before it. Its
+// kind is what stands before the first colon: what was being done.
+func (c *complaints) due(text string, now time.Time) (unsaid int, say bool) {
+	kind, _, _ := strings.Cut(text, ":")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	one := c.kinds[kind]
+	if one == nil {
+		if c.kinds == nil {
+			c.kinds = make(map[string]*complaint)
+		}
+		c.kinds[kind] = &complaint{at: now}
+		return 0, true
+	}
+	if now.Sub(one.at) < complainEvery {
+		one.unsaid++
+		return 0, false
+	}
+	unsaid, one.at, one.unsaid = one.unsaid, now, 0
+	return unsaid, true
+}
