@@ -21,6 +21,7 @@ type DeviceReadings struct {
 type Ingest struct {
 	publisher *Publisher
 	shards    int
+	turns     turns
 }
 
 // NewIngest returns an Ingest that publishes through p to this number of shards.
@@ -51,6 +52,21 @@ func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadi
 	if err != nil {
 		return err
 	}
+	want, err := i.publish(ctx, site, timeless, pieces)
+	if err != nil || !stored {
+		return err
+	}
+	return i.publisher.await(ctx, want, func(c *counter, s uint64) bool { return c.stored.Has(s) })
+}
+
+// publish sends all when it is the site's turn, waits for the acknowledgements, and returns the
+// producer sequences of the pieces.
+func (i *Ingest) publish(ctx context.Context, site string, timeless []DeviceReadings, pieces []piece) (map[counterKey][]uint64, error) {
+	release, err := i.turns.take(ctx, site, len(pieces)+len(timeless))
+	if err != nil {
+		return nil, fmt.Errorf("readings of site %s: wait for those before them: %w", site, err)
+	}
+	defer release()
 	acked := make(chan error, len(pieces)+len(timeless))
 	want := map[counterKey][]uint64{}
 	var first error
@@ -59,7 +75,7 @@ func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadi
 		id := messages.DeviceID{Site: site, Device: d.Device}
 		err := i.publisher.publishReading(ctx, id, messages.AppendReadingJSON(nil, d.Readings[0]), func(err error) { acked <- err })
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sent++
 	}
@@ -80,16 +96,13 @@ func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadi
 				first = err
 			}
 		case <-ctx.Done():
-			return fmt.Errorf("readings of site %s are not acknowledged yet, and still being sent: %w", site, ctx.Err())
+			return nil, fmt.Errorf("readings of site %s are not acknowledged yet, and still being sent: %w", site, ctx.Err())
 		}
 	}
 	if first != nil {
-		return fmt.Errorf("readings of site %s: %w", site, first)
+		return nil, fmt.Errorf("readings of site %s: %w", site, first)
 	}
-	if !stored {
-		return nil
-	}
-	return i.publisher.await(ctx, want, func(c *counter, s uint64) bool { return c.stored.Has(s) })
+	return want, nil
 }
 
 // WaitStored returns when the archive has everything of a site that was published before.
