@@ -151,16 +151,24 @@ func (s *server) takeJSON(r *http.Request, in *intake, site, kind string, body i
 	if err != nil {
 		return err
 	}
-	in.arrival = time.Now().UnixMilli()
-	if kind == ndjson {
-		err = in.lines(data)
-	} else {
-		err = in.document(data)
-	}
-	if err != nil || in.accepted == 0 {
+	if err := s.decode(r.Context(), in, site, kind, data); err != nil || in.accepted == 0 {
 		return err
 	}
 	return s.publish(r.Context(), site, in.devices, in.stored)
+}
+
+// decode takes JSON or NDJSON when it is the site's turn.
+func (s *server) decode(ctx context.Context, in *intake, site, kind string, data []byte) error {
+	release, err := s.turns.take(ctx, site)
+	if err != nil {
+		return s.failure(ctx, "take the readings", err)
+	}
+	defer release()
+	in.arrival = time.Now().UnixMilli()
+	if kind == ndjson {
+		return in.lines(data)
+	}
+	return in.document(data)
 }
 
 func (s *server) publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error {

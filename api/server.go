@@ -24,6 +24,7 @@ type server struct {
 	mux       *http.ServeMux
 	api       huma.API
 	bodies    budget
+	turns     turns
 	channels  channelLists
 	listeners atomic.Int64
 	exports   atomic.Int64

@@ -59,35 +59,43 @@ func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadi
 	return i.publisher.await(ctx, want, func(c *counter, s uint64) bool { return c.stored.Has(s) })
 }
 
-// publish sends all when it is the site's turn, waits for the acknowledgements, and returns the
+// publish sends all, as the site's turns come, waits for the acknowledgements, and returns the
 // producer sequences of the pieces.
 func (i *Ingest) publish(ctx context.Context, site string, timeless []DeviceReadings, pieces []piece) (map[counterKey][]uint64, error) {
-	release, err := i.turns.take(ctx, site, len(pieces)+len(timeless))
+	turns, err := i.turns.enter(site)
 	if err != nil {
-		return nil, fmt.Errorf("readings of site %s: wait for those before them: %w", site, err)
+		return nil, fmt.Errorf("readings of site %s: too many requests are under way: %w", site, err)
 	}
-	defer release()
+	defer i.turns.leave(site, turns)
 	acked := make(chan error, len(pieces)+len(timeless))
-	want := map[counterKey][]uint64{}
-	var first error
-	sent := 0
-	for _, d := range timeless {
-		id := messages.DeviceID{Site: site, Device: d.Device}
-		err := i.publisher.publishReading(ctx, id, messages.AppendReadingJSON(nil, d.Readings[0]), func(err error) { acked <- err })
-		if err != nil {
-			return nil, err
-		}
-		sent++
+	done := func(err error) {
+		turns.Release(1)
+		acked <- err
 	}
-	for _, p := range pieces {
-		sequence, err := i.publisher.publish(ctx, site, p.shard, p.blocks, func(err error) { acked <- err })
-		if err != nil {
-			first = err
-			break
+	sent := 0
+	send := func(publish func() error) error {
+		if err := turns.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		if err := publish(); err != nil {
+			turns.Release(1)
+			return err
 		}
 		sent++
-		key := counterKey{site, p.shard}
-		want[key] = append(want[key], sequence)
+		return nil
+	}
+	first := i.sendAll(ctx, site, timeless, send, done)
+	want := map[counterKey][]uint64{}
+	for n := 0; n < len(pieces) && first == nil; n++ {
+		p := pieces[n]
+		first = send(func() error {
+			sequence, err := i.publisher.publish(ctx, site, p.shard, p.blocks, done)
+			if err == nil {
+				key := counterKey{site, p.shard}
+				want[key] = append(want[key], sequence)
+			}
+			return err
+		})
 	}
 	for range sent {
 		select {
@@ -103,6 +111,20 @@ func (i *Ingest) publish(ctx context.Context, site string, timeless []DeviceRead
 		return nil, fmt.Errorf("readings of site %s: %w", site, first)
 	}
 	return want, nil
+}
+
+// sendAll sends readings without a time, each in a message of its own.
+func (i *Ingest) sendAll(ctx context.Context, site string, timeless []DeviceReadings, send func(func() error) error, done func(error)) error {
+	for _, d := range timeless {
+		id := messages.DeviceID{Site: site, Device: d.Device}
+		err := send(func() error {
+			return i.publisher.publishReading(ctx, id, messages.AppendReadingJSON(nil, d.Readings[0]), done)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // WaitStored returns when the archive has everything of a site that was published before.

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"context"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -9,9 +8,9 @@ import (
 
 const (
 	// siteMessages is how many messages of one site an Ingest has under way at once: what another site
-	// publishes waits behind no more of them. Two requests of a thousand readings fill it.
-	siteMessages = 128
-	// siteWaiting is how many requests of one site may wait for their turn.
+	// publishes waits behind no more of them. The stream takes them in about a millisecond.
+	siteMessages = 32
+	// siteWaiting is how many requests of one site may be under way or wait.
 	siteWaiting = 64
 )
 
@@ -22,45 +21,35 @@ type turns struct {
 	sites map[string]*siteTurns
 }
 
-// siteTurns is what one site has under way, in the order of its requests.
+// siteTurns is what one site has under way, in the order of its messages.
 type siteTurns struct {
-	room  *semaphore.Weighted
-	users int // requests that have their turn or wait for it
+	*semaphore.Weighted
+	users int // requests
 }
 
-// take waits for a turn with so many messages, until the returned function is called. ErrOverloaded
-// when too many requests of the site wait already.
-func (t *turns) take(ctx context.Context, site string, count int) (release func(), err error) {
+// enter says that a request of a site is there, until leave. ErrOverloaded when there are too many.
+func (t *turns) enter(site string) (*siteTurns, error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	s := t.sites[site]
 	if s == nil {
 		if t.sites == nil {
 			t.sites = make(map[string]*siteTurns)
 		}
-		s = &siteTurns{room: semaphore.NewWeighted(siteMessages)}
+		s = &siteTurns{Weighted: semaphore.NewWeighted(siteMessages)}
 		t.sites[site] = s
 	}
 	if s.users >= siteWaiting {
-		t.mu.Unlock()
 		return nil, ErrOverloaded
 	}
 	s.users++
-	t.mu.Unlock()
+	return s, nil
+}
 
-	n := int64(min(count, siteMessages))
-	leave := func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if s.users--; s.users == 0 {
-			delete(t.sites, site)
-		}
+func (t *turns) leave(site string, s *siteTurns) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.users--; s.users == 0 {
+		delete(t.sites, site)
 	}
-	if err := s.room.Acquire(ctx, n); err != nil {
-		leave()
-		return nil, err
-	}
-	return func() {
-		s.room.Release(n)
-		leave()
-	}, nil
 }
