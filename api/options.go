@@ -124,10 +124,12 @@ func (l Limits) withDefaults() Limits {
 
 // Totals are the counters of the page's header.
 type Totals struct {
-	Sites    int    `json:"sites"`
-	Devices  int    `json:"devices" doc:"Devices that ever sent."`
-	Online   int    `json:"online" doc:"Devices heard of lately."`
-	Readings uint64 `json:"readings" doc:"Readings received since the member started. Ask twice for a rate."`
+	Sites   int `json:"sites"`
+	Devices int `json:"devices" doc:"Devices that ever sent."`
+	Online  int `json:"online" doc:"Devices heard of lately."`
+	// OldestUnstoredSeconds is 0 when all that came is stored.
+	OldestUnstoredSeconds float64 `json:"oldestUnstoredSeconds" doc:"Age of the oldest reading that came in and is not stored yet, by its arrival. Above 10: the archive is slow or away."`
+	Readings              uint64  `json:"readings" doc:"Readings received since the member started. Ask twice for a rate."`
 }
 
 // Operation says how one operation of a store went since the member started.

@@ -149,7 +149,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func (m *member) wantPosted(device string, status int) string {
 	m.t.Helper()
 	var text string
-	testenv.Eventually(m.t, 10*time.Second, func() error {
+	testenv.Eventually(m.t, 20*time.Second, func() error {
 		body := fmt.Sprintf(`{"device":%q,"time":"2026-03-01T00:00:00Z","values":[1]}`, device)
 		resp, err := http.Post(m.http+"/api/v1/sites/post/readings", "application/json", strings.NewReader(body))
 		if err != nil {

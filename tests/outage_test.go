@@ -38,6 +38,7 @@ type load struct {
 	m     *member
 	flags []string
 	ended chan int
+	over  bool
 }
 
 // loads begins to publish a site's readings, at a rate a second, for about so many seconds. It waits for
@@ -57,8 +58,12 @@ func (m *member) loads(site string, devices, seconds, rate int) *load {
 // wantAcknowledged waits until all is published and acknowledged.
 func (l *load) wantAcknowledged() {
 	l.m.t.Helper()
+	if l.over {
+		return
+	}
 	select {
 	case code := <-l.ended:
+		l.over = true
 		if code != 0 {
 			l.m.t.Fatalf("simulate: exit %d", code)
 		}

@@ -30,12 +30,18 @@ func (n *node) shardFigures() []telemetry.Shard {
 			Devices: f.Devices, Active: f.Active, Online: f.Online,
 			Applied: f.Applied, Stored: f.Stored, Snapshotted: f.Snapshotted,
 		}
-		if f.OldestPending > 0 {
-			figures.LagSeconds = max(0, float64(time.Now().UnixMilli()-f.OldestPending)/1000)
-		}
+		figures.LagSeconds = ageOf(f.OldestPending)
 		out = append(out, figures)
 	}
 	return out
+}
+
+// ageOf is how long ago a moment (ms) was, in seconds; 0 = never.
+func ageOf(moment int64) float64 {
+	if moment == 0 {
+		return 0
+	}
+	return max(0, float64(time.Now().UnixMilli()-moment)/1000)
 }
 
 // unstored returns the bytes that were pulled and are not stored yet.
@@ -72,6 +78,7 @@ func (n *node) totals(ctx context.Context) (api.Totals, error) {
 		t.Devices += s.Stats.Devices
 		t.Online += s.Stats.Online
 		counts.Add(s.Stats.Counts)
+		t.OldestUnstoredSeconds = max(t.OldestUnstoredSeconds, ageOf(s.Stats.OldestPending))
 	}
 	t.Readings = counts.Received
 	sites, err := n.member.Sites(ctx)

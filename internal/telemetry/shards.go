@@ -95,6 +95,7 @@ var (
 	knownDesc    = describe("producers", "Producers of which the shards hold a run.")
 	heldDesc     = describe("shards", "Shards that this member holds.")
 	lagDesc      = describe("shard_lag_seconds", "Age of a shard's oldest message that is not stored.", "shard")
+	oldestDesc   = describe("oldest_unstored_seconds", "Age of the member's oldest message that is not stored: the most of all shards' lags.")
 	pendingDesc  = describe("shard_pending_messages", "A shard's messages that were taken in and are not all stored yet.", "shard")
 	behindDesc   = describe("shard_unsnapshotted_messages", "A shard's messages that a start would replay.", "shard")
 )
@@ -136,7 +137,7 @@ var sums = []struct {
 func (c *shardCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		readingsDesc, rejectsDesc, keptDesc, keptSizeDesc, rejectsLost, freeDesc, totalDesc, readyDesc, knownDesc, heldDesc, lagDesc,
-		pendingDesc, behindDesc,
+		pendingDesc, behindDesc, oldestDesc,
 	} {
 		out <- d
 	}
@@ -153,6 +154,7 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	var counts messages.Counts
 	var rejected [messages.RejectKinds]uint64
+	oldest := 0.0
 	for i := range shards {
 		s := &shards[i]
 		counts.Add(s.Counts)
@@ -161,6 +163,7 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 		}
 		label := strconv.Itoa(int(s.Shard))
 		gauge(lagDesc, s.LagSeconds, label)
+		oldest = max(oldest, s.LagSeconds)
 		gauge(pendingDesc, float64(s.Applied-min(s.Stored, s.Applied)), label)
 		gauge(behindDesc, float64(s.Applied-min(s.Snapshotted, s.Applied)), label)
 	}
@@ -186,6 +189,7 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(keptSizeDesc, float64(member.RejectsBytes))
 		out <- prometheus.MustNewConstMetric(rejectsLost, prometheus.CounterValue, float64(member.RejectsLost))
 	}
+	gauge(oldestDesc, oldest)
 	gauge(heldDesc, float64(len(shards)))
 	gauge(freeDesc, float64(member.CreditFree))
 	gauge(totalDesc, float64(member.CreditTotal))
