@@ -11,6 +11,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 SEEDS   ?= 2000
 KILLS   ?= 20
+OUTAGES ?= 6
 STAGES  ?=
 BENCH   ?= .
 CASES   ?= batch heard device single latency fleet
@@ -48,8 +49,8 @@ bench: ## run the benchmarks; BENCH=regex chooses, COUNT=n repeats (docs/benchma
 bench-whole: build ## measure the whole program; CASES="batch fleet" chooses, cassandra needs real servers
 	$(if $(filter cassandra,$(CASES)),scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
 
-chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis; an outside NATS server 10 times
-	WELLHEAD_KILLS=$(KILLS) WELLHEAD_NATS_KILLS=10 scripts/test setup system
+chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis, an outside NATS server 10 times; take away disk, Cassandra and Redis OUTAGES=6 times longer
+	WELLHEAD_KILLS=$(KILLS) WELLHEAD_NATS_KILLS=10 WELLHEAD_OUTAGES=$(OUTAGES) scripts/test setup system
 
 simulate-faults: ## run the shard's core through SEEDS=2000 seeds of faults
 	WELLHEAD_SEEDS=$(SEEDS) scripts/test simulation

@@ -20,21 +20,24 @@ import (
 func TestCassandraOutages(t *testing.T) {
 	server := testenv.OwnCassandra(t, testenv.CassandraOptions{HeapMB: 512, CommitlogSync: "group"})
 	p := startProxy(t, server.Addr)
-	config := settingsFile(t, fmt.Sprintf("shards: 2\nstream.max-bytes: 1MiB\nlimits.in-flight: 128MiB\narchive: cassandra\n"+
+	config := settingsFile(t, fmt.Sprintf("shards: 1\nstream.max-bytes: 16MiB\nlimits.in-flight: 128MiB\narchive: cassandra\n"+
 		"cassandra.hosts: [%q]\ncassandra.keyspace: %s\ncassandra.timeout: 3s\n", p.addr, testenv.Unique("outage")))
 	m := startMember(t, t.TempDir(), "--config", config)
 	m.wantPosted("before", http.StatusOK)
 
 	t.Log("frozen")
-	load := m.loads("frozen", 400, outageSeconds(t, 9), 30_000)
+	load := m.loads("frozen", 200, outageSeconds(t, 8), 2000)
 	pause(t, 2*time.Second)
 	must(t, server.Pause())
 	m.wantOutage("frozen")
-	m.wantPosted("refused", http.StatusTooManyRequests)
-	m.wantFlatMemory(outage(t, 5*time.Second))
+	filled := m.fillStream()
+	m.wantFlatMemory(outage(t, 6*time.Second))
 	m.wantUnstored(5)
 	must(t, server.Resume())
 	load.wantOver()
+	for n := range filled {
+		m.wantReadings("fill", fmt.Sprintf("d-%d", n), fillReadings)
+	}
 
 	t.Log("slow")
 	load = m.loads("slow", 200, outageSeconds(t, 4), 2000)
@@ -74,6 +77,34 @@ func TestCassandraOutages(t *testing.T) {
 	if n := m.counter("wellhead_rejects_total"); n != 0 {
 		t.Errorf("%v readings ended in rejects, want none", n)
 	}
+}
+
+// fillReadings are in each request of fillStream.
+const fillReadings = 1000
+
+// fillStream posts large readings until they are refused, and returns how many requests were taken. The
+// n-th brings readings of device d-n.
+func (m *member) fillStream() int {
+	m.t.Helper()
+	note := strings.Repeat("x", 1000)
+	for n := range 100 {
+		var rows []string
+		for i := range fillReadings {
+			at := time.Date(2026, 3, 1, 0, 0, i, 0, time.UTC).UnixMilli()
+			rows = append(rows, fmt.Sprintf(`{"device":"d-%d","time":%d,"values":[%d],"note":%q}`, n, at, i, note))
+		}
+		err := m.request(http.MethodPost, "/api/v1/sites/fill/readings", "["+strings.Join(rows, ",")+"]", nil)
+		if err == nil {
+			continue
+		}
+		if !strings.Contains(err.Error(), "429") || !strings.Contains(err.Error(), "The stream takes no more readings") {
+			m.t.Errorf("a full stream: %v; want 429 and what to do", err)
+		}
+		m.t.Logf("refused after %d requests of %d readings", n, fillReadings)
+		return n
+	}
+	m.t.Error("100 MB were taken while nothing is stored, in a stream of 16 MiB")
+	return 0
 }
 
 func must(t *testing.T, err error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/wellhead/wellhead/api"
@@ -53,6 +54,12 @@ func (n *node) unstored() int {
 	return sum
 }
 
+// archiveFails tells, without asking it, that the archive takes no readings or cannot be reached.
+func (n *node) archiveFails() bool {
+	failing := n.metrics.Failing("archive")
+	return slices.Contains(failing, "append") || slices.Contains(failing, "ping")
+}
+
 func (n *node) memberFigures() telemetry.Member {
 	used := int64(n.member.InFlight())
 	ctx, cancel := context.WithTimeout(n.ctx, figuresDeadline)
@@ -62,11 +69,13 @@ func (n *node) memberFigures() telemetry.Member {
 		n.log.Debug("not all producers are counted", "error", err)
 	}
 	rejects, err := n.streams.RejectsState(ctx)
+	disk := n.streams.Disk()
 	return telemetry.Member{
-		Producers:  producers,
+		Producers: producers,
+		DiskFree:  disk.Free, DiskTotal: disk.Total,
 		HasRejects: err == nil, RejectsKept: rejects.Kept, RejectsBytes: rejects.Bytes, RejectsLost: rejects.Lost,
 		CreditFree: max(0, n.cfg.Limits.InFlight-used), CreditTotal: n.cfg.Limits.InFlight,
-		Ready: len(n.member.Starting()) == 0,
+		Ready: len(n.member.Starting()) == 0 && !disk.Refusing && !n.archiveFails(),
 	}
 }
 

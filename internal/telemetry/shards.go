@@ -44,7 +44,9 @@ type Member struct {
 	CreditFree  int64 // bytes that may still be pulled
 	CreditTotal int64
 	Ready       bool
-	Producers   int // of which the shards hold a run
+	Producers   int    // of which the shards hold a run
+	DiskFree    uint64 // bytes, of the disk under the embedded stream
+	DiskTotal   uint64 // 0 = not known
 
 	HasRejects   bool   // the next three are known
 	RejectsKept  uint64 // rejects in their stream
@@ -91,6 +93,8 @@ var (
 	keptDesc     = describe("rejects_kept", "Rejects that are kept.")
 	keptSizeDesc = describe("rejects_kept_bytes", "What the rejects that are kept take.")
 	rejectsLost  = describe("rejects_lost_total", "Rejects that are gone because of rejects.max-bytes, rejects.max-age, or a million newer ones.")
+	diskFreeDesc = describe("disk_free_bytes", "Free bytes of the disk under the embedded stream.")
+	diskDesc     = describe("disk_bytes", "Bytes of the disk under the embedded stream.")
 	readyDesc    = describe("ready", "1 when the member is ready, as /readyz says.")
 	knownDesc    = describe("producers", "Producers of which the shards hold a run.")
 	heldDesc     = describe("shards", "Shards that this member holds.")
@@ -137,7 +141,7 @@ var sums = []struct {
 func (c *shardCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		readingsDesc, rejectsDesc, keptDesc, keptSizeDesc, rejectsLost, freeDesc, totalDesc, readyDesc, knownDesc, heldDesc, lagDesc,
-		pendingDesc, behindDesc, oldestDesc,
+		pendingDesc, behindDesc, oldestDesc, diskFreeDesc, diskDesc,
 	} {
 		out <- d
 	}
@@ -193,6 +197,10 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(heldDesc, float64(len(shards)))
 	gauge(freeDesc, float64(member.CreditFree))
 	gauge(totalDesc, float64(member.CreditTotal))
+	if member.DiskTotal > 0 {
+		gauge(diskFreeDesc, float64(member.DiskFree))
+		gauge(diskDesc, float64(member.DiskTotal))
+	}
 	ready := 0.0
 	if member.Ready {
 		ready = 1
