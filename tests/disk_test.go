@@ -55,6 +55,34 @@ func TestDiskFull(t *testing.T) {
 	m.wantReadings("post", "full", 0)
 }
 
+// TestDiskFullAtOnce fills the disk to the last byte from one moment to the next, under load, so that
+// stream and stores meet writes that fail. The member recovers by itself; the second time it is killed
+// while the disk is full, and started when there is room. What was acknowledged is stored.
+func TestDiskFullAtOnce(t *testing.T) {
+	disk := smallDisk(t, 768<<20)
+	config := settingsFile(t, "shards: 4\nstream.max-bytes: 16MiB\nwork:\n  snapshot-within: 5s\n")
+	m := startMember(t, filepath.Join(disk, "data"), "--config", config)
+	for _, kill := range []bool{false, true} {
+		load := m.loads(fmt.Sprintf("kill-%v", kill), 200, outageSeconds(t, 6), 3000)
+		pause(t, time.Second)
+		ballast := newBallast(t, filepath.Join(disk, "ballast"))
+		stop := ballast.fill()
+		pause(t, outage(t, 3*time.Second))
+		m.wantAlive()
+		m.wantNotReady("disk")
+		if kill {
+			m.kill()
+		}
+		stop()
+		ballast.remove()
+		if kill {
+			m.start()
+		}
+		m.wantReady(60 * time.Second)
+		load.wantStored()
+	}
+}
+
 // smallDisk mounts a file system of this size in memory. It skips where that is not allowed.
 func smallDisk(t *testing.T, size int64) string {
 	t.Helper()
