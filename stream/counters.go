@@ -16,7 +16,7 @@ type Counters struct {
 type Disk struct {
 	Free, Total uint64 // bytes; 0, 0 = not known
 	Refusing    bool   // publishers are refused for want of room
-	Off         bool   // JetStream has shut itself down
+	Off         bool   // JetStream has shut itself down, or a stream takes nothing more after a failed write
 }
 
 // Disk returns the condition of the embedded server's disk; the zero Disk for an outside server.

@@ -22,6 +22,8 @@ const (
 	// mqttFull is the share of a stream's max bytes from which MQTT clients are closed, in percent: an
 	// MQTT PUBACK is given even when the stream refuses (measured), so nothing may be refused to them.
 	mqttFull, mqttRoom = 80, 75
+	// restartEvery is the least time between two restarts of JetStream after failed writes.
+	restartEvery = 10 * time.Second
 	// diskMargin is how much more than Options.DiskFree must be free before publishers are let in
 	// again, in percent.
 	diskMargin = 1
@@ -35,7 +37,8 @@ type guard struct {
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
 
-	squeezed bool // publishers are refused because of the disk
+	squeezed  bool // publishers are refused because of the disk
+	restarted time.Time
 }
 
 func startGuard(s *Streams) *guard {
@@ -127,8 +130,18 @@ func (g *guard) lookAtDisk(ctx context.Context, free, total uint64) {
 	low, room := free*100 < total*limit, free*100 >= total*(limit+diskMargin)
 	before := g.streams.Disk()
 	g.streams.disk.Store(&Disk{
-		Free: free, Total: total, Refusing: low || before.Refusing && !room, Off: !g.server.nats.JetStreamEnabled(),
+		Free: free, Total: total, Refusing: low || before.Refusing && !room,
+		Off: g.server.log.broken.Load() || !g.server.nats.JetStreamEnabled(),
 	})
+	if room && g.server.log.broken.Load() && time.Since(g.restarted) > restartEvery {
+		g.restarted = time.Now()
+		logger.Error("a stream could not be written and takes nothing more: jetstream is started again", "free_bytes", free)
+		if err := g.server.nats.ShutdownJetStream(); err != nil {
+			logger.Error("jetstream not shut down", "error", err)
+			return
+		}
+		g.server.log.broken.Store(false)
+	}
 	if room && !g.server.nats.JetStreamEnabled() {
 		config := g.server.config
 		config.StoreDir = g.server.options.DataDir

@@ -11,7 +11,9 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -58,6 +60,7 @@ type Server struct {
 	secret  string
 	auth    *authenticator
 	logger  *slog.Logger
+	log     *serverLog
 	stop    sync.Once
 }
 
@@ -90,6 +93,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("start stream server: %w", err)
 	}
 	log := &serverLog{logger: o.Logger, fatal: make(chan string, 1)}
+	s.log = log
 	s.nats.SetLoggerV2(log, false, false, false)
 	for _, m := range messages.Mappings(o.Shards) {
 		if err := s.nats.GlobalAccount().AddMapping(m.From, m.To); err != nil {
@@ -279,7 +283,16 @@ func (s *Server) Shutdown() {
 type serverLog struct {
 	logger *slog.Logger
 	fatal  chan string
+
+	// broken is set when a write of a stream has failed. The stream then takes nothing more, for ever, even
+	// when there is room again (nats-server 2.15.2), and only this text tells it.
+	broken atomic.Bool
+	stores atomic.Int64 // when a failed store was said last, Unix seconds
 }
+
+// storesEvery is how often the log says, in seconds, that a stream does not store: the server does for each
+// message.
+const storesEvery = 10
 
 func (l *serverLog) Noticef(format string, v ...any) {
 	l.logger.Debug("stream server", "text", fmt.Sprintf(format, v...))
@@ -290,7 +303,17 @@ func (l *serverLog) Warnf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
-	l.logger.Error("stream server", "text", fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	if strings.Contains(text, "ritical write error") {
+		l.broken.Store(true)
+	}
+	if strings.Contains(text, "failed to store a msg") {
+		now, before := time.Now().Unix(), l.stores.Load()
+		if now-before < storesEvery || !l.stores.CompareAndSwap(before, now) {
+			return
+		}
+	}
+	l.logger.Error("stream server", "text", text)
 }
 
 // Fatalf must not end the process: StartServer returns the text as its error.

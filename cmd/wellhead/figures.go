@@ -75,7 +75,7 @@ func (n *node) memberFigures() telemetry.Member {
 		DiskFree:  disk.Free, DiskTotal: disk.Total,
 		HasRejects: err == nil, RejectsKept: rejects.Kept, RejectsBytes: rejects.Bytes, RejectsLost: rejects.Lost,
 		CreditFree: max(0, n.cfg.Limits.InFlight-used), CreditTotal: n.cfg.Limits.InFlight,
-		Ready: len(n.member.Starting()) == 0 && !disk.Refusing && !n.archiveFails(),
+		Ready: len(n.member.Starting()) == 0 && !disk.Refusing && !disk.Off && !n.archiveFails(),
 	}
 }
 

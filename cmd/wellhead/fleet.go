@@ -159,7 +159,7 @@ type ingest struct {
 }
 
 func (i ingest) Publish(ctx context.Context, site string, devices []api.DeviceReadings, stored bool) error {
-	if i.streams.Disk().Refusing {
+	if disk := i.streams.Disk(); disk.Refusing || disk.Off {
 		return api.ErrNoRoom
 	}
 	list := make([]stream.DeviceReadings, len(devices))

@@ -347,6 +347,9 @@ func (n *node) Ready(ctx context.Context) []string {
 		not = append(not, fmt.Sprintf("the disk is nearly full: %d of %d MiB are free, and below %d %% publishers are refused; make room, nothing else is to be done",
 			disk.Free>>20, disk.Total>>20, n.cfg.Limits.DiskFree))
 	}
+	if n.streams.Disk().Off {
+		not = append(not, "the stream could not be written and takes nothing now: it is started again when the disk has room")
+	}
 	if err := n.streams.Ping(ctx); err != nil {
 		not = append(not, "the stream cannot be reached: "+err.Error())
 	}
