@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"sync"
@@ -19,6 +20,8 @@ const (
 // it took. So one that sends without end takes a quarter of the machine for it, and others find a free
 // processor in time; alone it takes half.
 type turns struct {
+	slots int // of each site; 0 = half of the processors, at least one
+
 	mu    sync.Mutex
 	sites map[string]*siteTurns
 	// the two sites that came last, the newest first
@@ -71,7 +74,7 @@ func (t *turns) enter(site string, now time.Time) *siteTurns {
 		if t.sites == nil {
 			t.sites = make(map[string]*siteTurns)
 		}
-		s = &siteTurns{turn: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+		s = &siteTurns{turn: make(chan struct{}, cmp.Or(t.slots, max(1, runtime.GOMAXPROCS(0)/2)))}
 		t.sites[site] = s
 	}
 	s.users++

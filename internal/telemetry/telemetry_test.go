@@ -134,3 +134,21 @@ func TestLogger(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestFailing names an operation from its first failure to its next success; an answer is no failure.
+func TestFailing(t *testing.T) {
+	m := New()
+	observe := m.Store("archive")
+	observe("append", 0, errors.New("no connection"))
+	observe("scan", 0, fmt.Errorf("device: %w", persistence.ErrNotFound))
+	if got := m.Failing("archive"); len(got) != 1 || got[0] != "append" {
+		t.Errorf("failing: got %v, want append", got)
+	}
+	if got := m.Failing("snapshots"); len(got) != 0 {
+		t.Errorf("failing of another store: got %v, want none", got)
+	}
+	observe("append", 0, nil)
+	if got := m.Failing("archive"); len(got) != 0 {
+		t.Errorf("failing after a success: got %v, want none", got)
+	}
+}

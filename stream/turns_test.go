@@ -1,0 +1,36 @@
+package stream
+
+import (
+	"errors"
+	"testing"
+)
+
+// TestTurnsOfASite lets a site have so many requests and not one more; another site is not touched.
+func TestTurnsOfASite(t *testing.T) {
+	var all turns
+	var first *siteTurns
+	for range siteWaiting {
+		s, err := all.enter("busy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		first = s
+	}
+	if _, err := all.enter("busy"); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("one request too many: got %v, want overloaded", err)
+	}
+	if !first.TryAcquire(siteMessages) || first.TryAcquire(1) {
+		t.Errorf("a site has more or less than %d messages under way", siteMessages)
+	}
+	other, err := all.enter("quiet")
+	if err != nil || !other.TryAcquire(1) {
+		t.Errorf("another site waits: %v", err)
+	}
+	all.leave("quiet", other)
+	for range siteWaiting {
+		all.leave("busy", first)
+	}
+	if len(all.sites) != 0 {
+		t.Errorf("%d sites are remembered, want none", len(all.sites))
+	}
+}
