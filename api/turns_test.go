@@ -48,6 +48,8 @@ func TestTurnsPause(t *testing.T) {
 		}
 		release()
 		<-time.After(2 * longestPause)
+		all.mu.Lock()
+		defer all.mu.Unlock()
 		if len(all.sites) != 0 {
 			t.Errorf("%d sites are remembered, want none", len(all.sites))
 		}

@@ -41,7 +41,7 @@ func TestCassandraOutages(t *testing.T) {
 
 	t.Log("slow")
 	load = m.loads("slow", 200, outageSeconds(t, 4), 2000)
-	p.delay.Store(int64(500 * time.Millisecond))
+	p.delay.Store(int64(250 * time.Millisecond))
 	load.wantAcknowledged()
 	m.wantWindow("slow")
 	p.delay.Store(0)
