@@ -318,7 +318,14 @@ func TestOutsideMoreCopies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		put(t, s, 3, i+1, i+1)
+		// a publisher of ours, which sends again: while copies change, an acknowledgement may get lost
+		p := newPublisher(t, s, PublisherOptions{})
+		if err := p.Publish(shortly(t), "site", 3, someBlocks(10)); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Flush(shortly(t)); err != nil {
+			t.Fatal(err)
+		}
 		list := s.js.ListStreams(shortly(t))
 		n := 0
 		for info := range list.Info() {

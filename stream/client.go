@@ -92,17 +92,18 @@ func (c *Client) outboxes() []*outbox {
 // failed is told what goes wrong on the connection beside any call. A publish that is not permitted
 // gets no acknowledgement, ever: whoever waits for one is told.
 func (c *Client) failed(nc *nats.Conn, sub *nats.Subscription, err error) {
+	boxes := c.outboxes()
+	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(strings.ToLower(err.Error()), "publish") && len(boxes) > 0 {
+		for _, b := range boxes {
+			b.fail(fmt.Errorf("the credential does not allow this: %w", err))
+		}
+		return
+	}
 	subject := ""
 	if sub != nil {
 		subject = sub.Subject
 	}
 	c.logger.Warn("stream connection error", "connection", nc.Opts.Name, "subject", subject, "error", err)
-	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(strings.ToLower(err.Error()), "publish") {
-		return
-	}
-	for _, b := range c.outboxes() {
-		b.fail(fmt.Errorf("the credential does not allow this: %w", err))
-	}
 }
 
 // Close ends the connection. Publishers on it end with ErrClosed.
