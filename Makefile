@@ -67,4 +67,4 @@ cover: ## unit tests with coverage, written to .cache/cover.html
 	$(GO) tool cover -html .cache/cover.out -o .cache/cover.html
 
 clean: ## remove what was built, and what was fetched for the tests
-	rm -rf bin .cache web/node_modules
+	rm -rf bin .cache web/node_modules examples/clients/node_modules

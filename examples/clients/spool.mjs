@@ -6,13 +6,13 @@
 // Each line of standard input is {"device":"pump-1","time":1767323045678,"values":[1.5,null,3]}. A line is on
 // disk when `spooled N` is printed. FILE has one line that names the run, and one for each batch; it belongs to
 // one client of this producer. After a kill -9 start it again with the same FILE: it sends the same batches with
-// the same run and sequences, so each is stored once. Ends when all is stored. Needs nats.
+// the same run and sequences, so each is stored once. Ends when all is stored. Needs @nats-io/transport-node.
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
-import { connect } from 'nats';
+import { connect } from '@nats-io/transport-node';
 
 const limit = 10_000; // batches in the file: above it standard input waits
 const window = 256; // batches without an acknowledgement

@@ -1,0 +1,16 @@
+// Prints what the devices of a site say.
+import { connect } from "@nats-io/transport-node";
+
+const nc = await connect({ servers: process.env.NATS ?? "127.0.0.1:4222" });
+const events = nc.subscribe("events.demo.>");
+await nc.flush();
+console.log("listening");
+for await (const message of events) {
+  const [, , device, kind] = message.subject.split(".");
+  const event = message.json();
+  if (kind === "reading") { // newest last
+    for (const r of event.readings) console.log(device, r.time, JSON.stringify(r.values), r.note ?? "", r.decision);
+  } else {
+    console.log(device, event.status, event.at);
+  }
+}
