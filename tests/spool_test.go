@@ -31,7 +31,7 @@ func TestSpoolPython(t *testing.T) {
 
 // TestSpoolNode is the same for the one in JavaScript.
 func TestSpoolNode(t *testing.T) {
-	if _, err := os.Stat(filepath.Join("..", "examples", "clients", "node_modules", "nats")); err != nil {
+	if _, err := os.Stat(filepath.Join("..", "examples", "clients", "node_modules", "@nats-io")); err != nil {
 		testenv.Missing(t, "nats.js", "scripts/setup")
 	}
 	spooling(t, "node", filepath.Join("..", "examples", "clients", "spool.mjs"))

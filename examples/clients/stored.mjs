@@ -3,12 +3,9 @@ import { connect } from "@nats-io/transport-node";
 import { jetstream } from "@nats-io/jetstream";
 import { encode, newRun, shardOf } from "./batch.mjs";
 
-// Whether a sequence is surely stored: up to through, between two gaps, or right after the last.
-function has({ through, gaps = [] }, sequence) {
-  if (sequence <= through) return true;
-  const i = gaps.findIndex(([, last]) => sequence <= last);
-  return i >= 0 ? i > 0 && sequence < gaps[i][0] : sequence === gaps.at(-1)?.[1] + 1;
-}
+// Whether a sequence is stored: at most highest, and in no gap.
+const has = ({ highest, gaps = [] }, sequence) =>
+  sequence <= highest && !gaps.some(([first, last]) => first <= sequence && sequence <= last);
 
 const nc = await connect({ servers: process.env.NATS ?? "127.0.0.1:4222" });
 const { shards } = (await nc.request("query.shards", "", { timeout: 5000 })).json();
@@ -23,7 +20,7 @@ const stored = new Promise((resolve, reject) => {
   nc.subscribe("stored.demo.stored-js", { callback: (err, message) => err ? reject(err) : tell([message.json()]) });
   setInterval(async () => { // the news may be lost: ask
     try {
-      tell((await nc.request("query.stored.demo.stored-js", "", { timeout: 1500 })).json());
+      tell((await nc.request("query.stored.demo.stored-js", JSON.stringify({ run }), { timeout: 1500 })).json());
     } catch (err) {
       console.log("not told yet:", err.message);
     }
@@ -36,5 +33,5 @@ const batch = encode("stored-js", run, 1, { "pump-1": [reading] });
 const ack = await jetstream(nc).publish(`batches.demo.${shard}`, batch, { timeout: 5000 });
 console.log("acknowledged:", ack.stream, ack.seq);
 const told = await stored;
-console.log("stored: run", told.run, "through", told.through);
+console.log("stored: run", told.run, "up to", told.highest);
 await nc.close();

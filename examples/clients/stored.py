@@ -4,14 +4,8 @@ import nats
 from batch import encode, shard_of
 
 def has(news, sequence):
-    """Whether a sequence is surely stored: up to through, between two gaps, or right after the last."""
-    gaps = news.get("gaps", [])
-    if sequence <= news["through"]:
-        return True
-    for i, (first, last) in enumerate(gaps):
-        if sequence <= last:
-            return sequence < first and i > 0
-    return bool(gaps) and sequence == gaps[-1][1] + 1
+    """Whether a sequence is stored: at most highest, and in no gap."""
+    return sequence <= news["highest"] and not any(first <= sequence <= last for first, last in news.get("gaps", []))
 
 async def main():
     nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"))
@@ -27,10 +21,10 @@ async def main():
         try:
             told = [json.loads((await news.next_msg(timeout=2)).data)]
         except nats.errors.TimeoutError:  # the news may be lost: ask
-            told = json.loads((await nc.request("query.stored.demo.stored-py", timeout=5)).data)
+            told = json.loads((await nc.request("query.stored.demo.stored-py", json.dumps({"run": f"{run:016x}"}).encode(), timeout=5)).data)
         for n in told:
             if n["shard"] == shard and n["run"] == f"{run:016x}" and has(n, 1):
-                print("stored: run", n["run"], "through", n["through"])
+                print("stored: run", n["run"], "up to", n["highest"])
                 return await nc.close()
     raise SystemExit("not stored within a minute: keep the batch, and publish the same again")
 

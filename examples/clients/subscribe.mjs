@@ -10,7 +10,9 @@ for await (const message of events) {
   const event = message.json();
   if (kind === "reading") { // newest last
     for (const r of event.readings) console.log(device, r.time, JSON.stringify(r.values), r.note ?? "", r.decision);
-  } else {
-    console.log(device, event.status, event.at);
+  } else if (kind === "online" || kind === "offline") {
+    console.log(device, kind, event.at);
+  } else if (kind === "rejected") { // of @site when the device is not known
+    console.log(device, "rejected", event.count, event.reason);
   }
 }

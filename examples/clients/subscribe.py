@@ -12,7 +12,9 @@ async def main():
         if kind == "reading":  # newest last
             for r in event["readings"]:
                 print(device, r["time"], r["values"], r.get("note", ""), r["decision"], flush=True)
-        else:
-            print(device, event["status"], event["at"], flush=True)
+        elif kind in ("online", "offline"):
+            print(device, kind, event["at"], flush=True)
+        elif kind == "rejected":  # of @site when the device is not known
+            print(device, "rejected", event["count"], event["reason"], flush=True)
 
 asyncio.run(main())
