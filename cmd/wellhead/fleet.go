@@ -230,18 +230,21 @@ func (q *queries) Answer(ctx context.Context, what string, id messages.DeviceID,
 	case stream.QueryLatest:
 		return q.get(ctx, device+"/latest")
 	case stream.QueryWindow:
-		return q.get(ctx, device+"/window"+parameters(request))
+		return q.ask(ctx, device+"/window", request)
 	case stream.QueryDevices:
-		return q.get(ctx, "/api/v1/sites/"+id.Site+"/devices"+parameters(request))
+		return q.ask(ctx, "/api/v1/sites/"+id.Site+"/devices", request)
 	}
 	return nil, fmt.Errorf("%w: no such question: %s", messages.ErrInvalid, what)
 }
 
-// parameters turns a JSON object into URL parameters.
-func parameters(request []byte) string {
+// ask asks the HTTP face with the request's JSON object as URL parameters.
+func (q *queries) ask(ctx context.Context, path string, request []byte) ([]byte, error) {
+	if len(bytes.TrimSpace(request)) == 0 {
+		return q.get(ctx, path)
+	}
 	var fields map[string]any
-	if len(request) == 0 || json.Unmarshal(request, &fields) != nil {
-		return ""
+	if err := json.Unmarshal(request, &fields); err != nil {
+		return nil, fmt.Errorf(`%w: the request is not a JSON object like {"limit":10}: %v`, messages.ErrInvalid, err)
 	}
 	values := url.Values{}
 	for name, v := range fields {
@@ -251,7 +254,7 @@ func parameters(request []byte) string {
 			values.Set(name, fmt.Sprint(v))
 		}
 	}
-	return "?" + values.Encode()
+	return q.get(ctx, path+"?"+values.Encode())
 }
 
 func (q *queries) get(ctx context.Context, path string) ([]byte, error) {
