@@ -127,6 +127,8 @@ func explainConnect(url string, n names, err error) error {
 		return say(ErrUnreachable, "its certificate is for another name: connect by a name that stands in it")
 	case strings.Contains(text, "certificate required"), strings.Contains(text, "bad certificate"), strings.Contains(text, "unknown certificate authority"):
 		return say(ErrUnreachable, "it wants a client certificate of its authority: set "+n.cert)
+	case strings.Contains(text, "closed by remote after TLS handshake"): // the alert that says why may be lost (TLS 1.3)
+		return say(ErrUnreachable, "it probably wants a client certificate of its authority: set "+n.cert)
 	case errors.Is(err, nats.ErrSecureConnWanted), errors.Is(err, nats.ErrSecureConnRequired):
 		return say(ErrUnreachable, "the server and the URL do not agree on TLS: write tls://host:port when the server has TLS, nats://host:port when it has not")
 	}
