@@ -149,7 +149,7 @@ func latestIs(ctx context.Context, client *verify.Client, device int, want *mess
 			Values []*float64 `json:"values"`
 		} `json:"reading"`
 	}
-	path := fmt.Sprintf("sites/demo/devices/dev-%06d/latest", device+1)
+	path := fmt.Sprintf("/sites/demo/devices/dev-%06d/latest", device+1)
 	if err := client.Get(ctx, path, url.Values{}, &answer); err != nil {
 		return false, err
 	}

@@ -19,22 +19,32 @@ const (
 	garbageShare = 0.03 // of the machine's CPU that collecting may take
 
 	garbageEvery = time.Second
+
+	// While collecting is cheap, memory that is free but still the process's is given back to the system this
+	// often: the runtime by itself keeps a tenth of the heap, which a fleet that grew does not use again.
+	giveBackEvery = 10 * time.Second
 )
 
 // TuneGarbage sets how much garbage is gathered before it is collected, in percent of what lives, so that
 // collecting takes 3 % of the machine's CPU and the percentage stays within 10 and 50. It returns when ctx
 // is done and leaves the percentage as it is then. Call it once in a process.
+//
+// At 10 % it also gives free memory back to the system, which is one more collection every 10 s.
 func TuneGarbage(ctx context.Context) {
 	percent := float64(startGarbage)
 	debug.SetGCPercent(startGarbage)
 	tick := time.NewTicker(garbageEvery)
 	defer tick.Stop()
-	last := readCollector()
+	last, gaveBack := readCollector(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if percent == leastGarbage && time.Since(gaveBack) >= giveBackEvery {
+			debug.FreeOSMemory()
+			gaveBack = time.Now()
 		}
 		now := readCollector()
 		if now.total <= last.total { // the runtime counts at the end of a collection: there was none
