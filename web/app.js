@@ -145,7 +145,11 @@ function values(list) {
 // short writes a value so that it is read at a glance; the chart's legend has it in full.
 function short(v) {
   const a = Math.abs(v);
-  if (a !== 0 && (a >= 1e6 || a < 1e-3)) return v.toExponential(2);
+  if (a >= 1e12 || a !== 0 && a < 1e-3) return v.toExponential(1).replace('e+', 'e');
+  if (a >= 1e6) { // six characters at most: pressures in pascal are of this size
+    const [unit, letter] = a >= 1e9 ? [1e9, 'G'] : [1e6, 'M'];
+    return `${Number((v / unit).toPrecision(3))}${letter}`;
+  }
   return v.toFixed(a >= 1000 ? 0 : a >= 100 ? 1 : a >= 1 ? 2 : 3);
 }
 

@@ -214,14 +214,13 @@ export class Chart {
     const step = nice((scale.high - scale.low) / Math.max(1, Math.floor(high / 34)));
     c.textAlign = 'right';
     c.textBaseline = 'middle';
-    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     for (let v = Math.ceil(scale.low / step) * step; v <= scale.high; v += step) {
       const py = y(v);
       if (py < top + 8 || py > top + high - 8) continue;
       c.strokeStyle = this.color('--grid');
       c.beginPath(); c.moveTo(left + 1, Math.round(py) + .5); c.lineTo(this.width - right - 1, Math.round(py) + .5); c.stroke();
       c.fillStyle = this.color('--soft');
-      c.fillText(digits > 6 || Math.abs(v) >= 1e6 ? v.toExponential(1) : v.toFixed(digits), left - 6, py);
+      c.fillText(label(v, step), left - 6, py);
     }
     c.textBaseline = 'alphabetic';
   }
@@ -259,6 +258,14 @@ function nice(raw) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const m = raw / power;
   return (m <= 1 ? 1 : m <= 2 ? 2 : m <= 5 ? 5 : 10) * power;
+}
+
+// label writes a tick with as many digits as tell it from the next one.
+function label(v, step) {
+  const big = Math.max(Math.abs(v), step);
+  const [unit, letter] = big >= 1e12 ? [0, ''] : big >= 1e9 ? [1e9, 'G'] : big >= 1e6 ? [1e6, 'M'] : [1, ''];
+  const digits = Math.max(0, -Math.floor(Math.log10(step / unit) + 1e-9));
+  return unit === 0 || digits > 6 ? v.toExponential(1) : (v / unit).toFixed(digits) + letter;
 }
 
 function clock(t, seconds) { return new Date(t).toISOString().slice(11, seconds ? 19 : 16); }
