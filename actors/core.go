@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/wellhead/wellhead/messages"
@@ -163,8 +164,14 @@ type siteState struct {
 
 // retry is a job that waits for its next try.
 type retry struct {
-	at int64
-	do func()
+	at    int64
+	store bool // it waits for a store that fails, not for a device that is restored
+	do    func()
+}
+
+// storeFails tells whether anything waits for a store that fails.
+func (c *core) storeFails() bool {
+	return slices.ContainsFunc(c.retries, func(r retry) bool { return r.store })
 }
 
 // newCore makes a core from a plan. Entries are added with know before the first message.
@@ -319,7 +326,7 @@ func (c *core) again(r *retryable, err error, what string, do func()) {
 	wait := min(c.cfg.RetryFirst<<min(r.attempts, 16), c.cfg.RetryMost)
 	wait += c.rnd.Int64N(wait/2 + 1)
 	r.attempts++
-	c.retries = append(c.retries, retry{at: c.now + wait, do: do})
+	c.retries = append(c.retries, retry{at: c.now + wait, store: true, do: do})
 }
 
 func (c *core) retryDue() {

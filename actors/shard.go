@@ -275,7 +275,7 @@ func (s *shardActor) goOn() {
 		return
 	}
 	if s.core.inFlight.count > m.leave {
-		if len(s.core.retries) > 0 {
+		if s.core.storeFails() {
 			select {
 			case m.failing <- struct{}{}:
 			default:

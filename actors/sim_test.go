@@ -242,7 +242,7 @@ func (w *world) tick(caughtUp bool) {
 	if w.host != nil {
 		w.mayEnd(func() { w.host.core.tick(w.now, caughtUp) })
 	}
-	if w.host != nil && len(w.host.core.retries) > 0 {
+	if w.host != nil && w.host.core.storeFails() {
 		_ = w.host.caution.clear(context.Background())
 	}
 }
