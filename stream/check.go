@@ -21,8 +21,10 @@ const (
 	// probeWait bounds the wait for one probe.
 	probeWait = 5 * time.Second
 	// probeDevices is how many devices' mapping is tried: another number of shards than ours would have to
-	// put all of them where we do (at worst, twice as many shards, by chance 1 of 2^48).
+	// put all of them where we do (at worst, twice as many shards, by chance 1 of 2^48). They are of several
+	// sites: the hash of one name can be such that hashing it before or after another makes no difference.
 	probeDevices = 48
+	probeSites   = 8
 	// oldestServer is the first version that takes keys with a time-to-live.
 	oldestServer = "2.11.0"
 )
@@ -198,11 +200,17 @@ func (p *probe) mapping(ctx context.Context) error {
 	type step struct{ from, want string }
 	steps := []step{{messages.BatchSubject(p.site, 0), messages.ShardBatchSubject(0, p.site)}}
 	for i := range probeDevices {
-		id := messages.DeviceID{Site: p.site, Device: "d" + strconv.Itoa(i)}
+		id := messages.DeviceID{Site: p.site + strconv.Itoa(i%probeSites), Device: "d" + strconv.Itoa(i)}
 		shard := messages.ShardOf(id, shards)
-		steps = append(steps, step{messages.ReadingsSubject(id), messages.ShardReadingsSubject(shard, id)})
-		if i == 0 {
-			steps = append(steps, step{messages.ControlSubject(id), messages.ShardControlSubject(shard, id)})
+		steps = append(steps,
+			step{messages.ReadingsSubject(id), messages.ShardReadingsSubject(shard, id)},
+			step{messages.ControlSubject(id), messages.ShardControlSubject(shard, id)})
+	}
+	for i := range probeSites {
+		for _, kind := range []string{"shard.*.", "readings.", "control."} {
+			if _, err := p.nc.ChanSubscribe(kind+p.site+strconv.Itoa(i)+".>", p.got); err != nil {
+				return fmt.Errorf("check the NATS server's mapping: %w", err)
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeWait)
