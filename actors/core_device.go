@@ -103,7 +103,7 @@ const maxAttempts = 3
 func (c *core) retryFailed(e *entry, d *Device, o *op) {
 	e.phase = active
 	c.fx.install(e, d)
-	e.seq, e.row, e.due, e.deleted = d.Sequence(), d.Row(), d.Due(), d.gone()
+	e.seq, e.row, e.due, e.deleted, e.class = d.Sequence(), d.Row(), d.Due(), d.gone(), d.effective.Retention
 	switch {
 	case o.kind == opApply && o.in[0].Message != o.in[len(o.in)-1].Message:
 		c.retryByMessage(e, o)

@@ -342,7 +342,7 @@ func (c *core) rebuiltAsOf(e *entry) uint64 {
 func (c *core) installed(e *entry, d *Device) {
 	e.phase, e.loaded = active, true
 	c.fx.install(e, d)
-	e.seq, e.row, e.due, e.deleted = d.Sequence(), d.Row(), d.Due(), d.gone()
+	e.seq, e.row, e.due, e.deleted, e.class = d.Sequence(), d.Row(), d.Due(), d.gone(), d.effective.Retention
 	c.drain(e)
 }
 

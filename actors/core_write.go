@@ -80,7 +80,9 @@ func (c *core) device(e *entry) *persistence.DeviceRows {
 	if len(g.batch.Devices) == 1 && g.since == 0 {
 		g.since = c.now
 	}
-	return &g.batch.Devices[e.gatherAt]
+	d := &g.batch.Devices[e.gatherAt]
+	d.Class = e.class // of several in one gather the last holds, as in the archive
+	return d
 }
 
 // place makes room for one more device, using again the slices of an earlier gather.
@@ -136,6 +138,9 @@ func (c *core) ran(o *op) {
 	if e.busy == o {
 		e.busy = nil
 		e.panics = 0
+	}
+	if o.kind != opAsk {
+		e.class = o.class
 	}
 	switch o.kind {
 	case opApply:
@@ -408,13 +413,13 @@ func (c *core) splitRefused(g *gather, d persistence.DeviceRows, kept []persiste
 		return kept
 	}
 	for i := range d.Rows {
-		kept = append(kept, persistence.DeviceRows{Device: d.Device, Rows: d.Rows[i : i+1 : i+1]})
+		kept = append(kept, persistence.DeviceRows{Device: d.Device, Class: d.Class, Rows: d.Rows[i : i+1 : i+1]})
 	}
 	for i := range d.Rollups {
-		kept = append(kept, persistence.DeviceRows{Device: d.Device, Rollups: d.Rollups[i : i+1 : i+1]})
+		kept = append(kept, persistence.DeviceRows{Device: d.Device, Class: d.Class, Rollups: d.Rollups[i : i+1 : i+1]})
 	}
 	for i := range d.Records {
-		kept = append(kept, persistence.DeviceRows{Device: d.Device, Records: d.Records[i : i+1 : i+1]})
+		kept = append(kept, persistence.DeviceRows{Device: d.Device, Class: d.Class, Records: d.Records[i : i+1 : i+1]})
 	}
 	return kept
 }

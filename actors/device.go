@@ -1,8 +1,11 @@
 package actors
 
 import (
+	"cmp"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
@@ -51,6 +54,8 @@ type Arrived struct {
 type Limits struct {
 	MaxFuture int64 // ms an event time may be ahead of the arrival; 0 = no limit
 	MaxAge    int64 // ms an event time may be behind the arrival; 0 = no limit
+	// Classes are the retention classes: a reading that would be gone on arrival is refused.
+	Classes persistence.Classes
 }
 
 // Dirty names a rollup that memory cannot tell: it is recomputed from the archive (RollupOf) once
@@ -310,7 +315,10 @@ func (d *Device) check(in []Arrived, l *Limits, out *Outcome, again bool) {
 			a.Reading.Time = messages.NoTime
 		}
 		a.Decision, a.Superseded, a.Assigned, a.Reason = Undecided, false, false, ""
-		if a.Reason = refusal(a, l); a.Reason != "" {
+		if a.Reason = refusal(a, l); a.Reason == "" {
+			a.Reason = d.beyondRetention(a, l)
+		}
+		if a.Reason != "" {
 			a.Decision = Refused
 			continue
 		}
@@ -339,6 +347,7 @@ const (
 	tooFarAhead  = "its time is too far ahead of its arrival"
 	tooFarBehind = "its time is too far behind its arrival"
 	outsideYears = "its time is outside the years 0 to 9999"
+	beyondClass  = "it is older on arrival than its retention class keeps readings"
 )
 
 // refusedKind says in a word why a reading was refused.
@@ -347,7 +356,21 @@ func refusedKind(reason string) messages.RejectKind {
 	case tooFarAhead, tooFarBehind, outsideYears:
 		return messages.RejectTime
 	}
+	if strings.HasPrefix(reason, beyondClass) {
+		return messages.RejectTime
+	}
 	return messages.RejectInvalid
+}
+
+// beyondRetention returns why the reading is not accepted when its class keeps none so old: its event time
+// against its arrival, never a clock, so that a replay decides the same.
+func (d *Device) beyondRetention(a *Arrived, l *Limits) string {
+	kept := l.Classes.Of(d.effective.Retention).Readings
+	if kept == 0 || a.Reading.Time == messages.NoTime || a.Arrival-a.Reading.Time < kept.Milliseconds() {
+		return ""
+	}
+	return fmt.Sprintf("%s: class %s, %v", beyondClass,
+		cmp.Or(d.effective.Retention, persistence.DefaultClass), kept)
 }
 
 // refusal returns why the reading is not accepted, "" if it is, and cuts omitted values off its end.
@@ -507,7 +530,7 @@ func (d *Device) ApplyControl(sequence uint64, arrival, writeTime int64, c messa
 }
 
 func isZero(s *messages.Settings) bool {
-	return s.WindowCount == 0 && s.WindowAge == 0 && s.ExpectedInterval == 0 && s.OfflineAfter == 0 && len(s.Channels) == 0
+	return s.WindowCount == 0 && s.WindowAge == 0 && s.ExpectedInterval == 0 && s.OfflineAfter == 0 && len(s.Channels) == 0 && s.Retention == ""
 }
 
 // raiseFloor drops readings up to event time floor for good; they are stale if they come again.

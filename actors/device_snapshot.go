@@ -12,7 +12,11 @@ import (
 
 // A snapshot is: version, the part that PeekSnapshot reads, the rest, CRC-32C of all before.
 // Numbers are varints, times and sequences differences of differences.
-const snapshotVersion = 1
+// Version 2 has the retention class behind each settings; version 1 is read too.
+const (
+	snapshotVersion       = 2
+	snapshotVersionOldest = 1
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -125,10 +129,10 @@ func openSnapshot(data []byte) *snapshotReader {
 		r.fail("length")
 	case crc32.Checksum(data[:n], castagnoli) != binary.LittleEndian.Uint32(data[n:]):
 		r.fail("checksum")
-	case data[0] != snapshotVersion:
-		r.err = fmt.Errorf("device snapshot of version %d, known is %d: %w", data[0], snapshotVersion, messages.ErrInvalid)
+	case data[0] < snapshotVersionOldest || data[0] > snapshotVersion:
+		r.err = fmt.Errorf("device snapshot of version %d, known are %d to %d: %w", data[0], snapshotVersionOldest, snapshotVersion, messages.ErrInvalid)
 	default:
-		r.data = data[1:n]
+		r.data, r.version = data[1:n], data[0]
 	}
 	return r
 }
@@ -226,7 +230,7 @@ func appendSettings(dst []byte, s *messages.Settings) []byte {
 	for _, c := range s.Channels {
 		dst = appendString(appendString(dst, c.Name), c.Unit)
 	}
-	return dst
+	return appendString(dst, s.Retention)
 }
 
 func (r *snapshotReader) settings() *messages.Settings {
@@ -236,6 +240,9 @@ func (r *snapshotReader) settings() *messages.Settings {
 		for i := range s.Channels {
 			s.Channels[i] = messages.Channel{Name: r.string(), Unit: r.string()}
 		}
+	}
+	if r.version >= 2 {
+		s.Retention = r.string()
 	}
 	return s
 }

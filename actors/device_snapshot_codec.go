@@ -113,8 +113,9 @@ func appendDifference(dst []byte, x uint64) []byte {
 
 // snapshotReader reads what the append functions wrote. After the first error it gives zeros.
 type snapshotReader struct {
-	data []byte
-	err  error
+	data    []byte
+	version byte
+	err     error
 }
 
 func (r *snapshotReader) fail(what string) {

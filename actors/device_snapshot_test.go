@@ -35,7 +35,7 @@ func TestSnapshotOfANewerVersionSaysSo(t *testing.T) {
 	data = data[:len(data)-4]
 	data = binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
 	_, err := DecodeSnapshot(data)
-	if want := "device snapshot of version 2, known is 1: invalid"; err == nil || err.Error() != want {
+	if want := "device snapshot of version 3, known are 1 to 2: invalid"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

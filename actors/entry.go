@@ -40,9 +40,10 @@ type entry struct {
 	deleted    bool   // nothing came since it was deleted: hidden from lists
 	deleting   int    // deletes under way in the archive: until then it tells what is gone
 	row        messages.DeviceRow
-	due        int64 // it counts as offline after this, 0 = never
-	shard      any   // the host's handle of the actor, nil = none
-	lives      int   // actors it has had
+	due        int64  // it counts as offline after this, 0 = never
+	class      string // its retention class, as it last told
+	shard      any    // the host's handle of the actor, nil = none
+	lives      int    // actors it has had
 
 	inbox    []Arrived // readings of the pull at hand
 	busy     *op       // handed to the actor and not answered: it panicked, or is being restored
@@ -152,6 +153,8 @@ type op struct {
 	due  int64
 	seq  uint64
 
+	class string
+
 	state    atomic.Int32 // handshake between the actor and the shard, see deviceActor
 	waiting  bool         // it holds its messages open by itself
 	attempts int
@@ -182,7 +185,7 @@ func (o *op) perform(d *Device) {
 		return
 	}
 	d.ReadRow(&o.row)
-	o.due, o.seq, o.gone = d.Due(), d.Sequence(), d.gone()
+	o.due, o.seq, o.gone, o.class = d.Due(), d.Sequence(), d.gone(), d.effective.Retention
 }
 
 // apply has the device apply the op's readings. A test may look at each before.

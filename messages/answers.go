@@ -41,6 +41,7 @@ type Settings struct {
 	ExpectedInterval int64     `json:"expectedInterval,omitempty"` // ms between readings; fleet default 0 = unknown
 	OfflineAfter     int64     `json:"offlineAfter,omitempty"`     // ms of silence; 0 = 3 x ExpectedInterval, or 180 000 when unknown
 	Channels         []Channel `json:"channels,omitempty"`
+	Retention        string    `json:"retention,omitempty"` // name of a retention class of the configuration; fleet default "default"
 }
 
 // Channel names one index in a reading's values.
@@ -66,13 +67,16 @@ func (s Settings) Over(base Settings) Settings {
 	if len(s.Channels) == 0 {
 		s.Channels = base.Channels
 	}
+	if s.Retention == "" {
+		s.Retention = base.Retention
+	}
 	return s
 }
 
 // Equal tells whether two levels say the same.
 func (s Settings) Equal(o Settings) bool {
 	return s.WindowCount == o.WindowCount && s.WindowAge == o.WindowAge && s.ExpectedInterval == o.ExpectedInterval &&
-		s.OfflineAfter == o.OfflineAfter && slices.Equal(s.Channels, o.Channels)
+		s.OfflineAfter == o.OfflineAfter && s.Retention == o.Retention && slices.Equal(s.Channels, o.Channels)
 }
 
 // SiteSettings are a site's settings as its shards hold them.

@@ -16,7 +16,7 @@ import (
 const (
 	controlVersion, controlBy, controlSettings, controlTrim, controlDelete = 1, 2, 3, 4, 5
 
-	settingsCount, settingsAge, settingsInterval, settingsOffline, settingsChannels = 1, 2, 3, 4, 5
+	settingsCount, settingsAge, settingsInterval, settingsOffline, settingsChannels, settingsRetention = 1, 2, 3, 4, 5, 6
 
 	channelName, channelUnit = 1, 2
 
@@ -53,6 +53,9 @@ func appendSettings(dst []byte, s *Settings) []byte {
 			channel = appendText(channel, channelUnit, c.Unit)
 		}
 		dst = appendBytes(dst, settingsChannels, channel)
+	}
+	if s.Retention != "" {
+		dst = appendText(dst, settingsRetention, s.Retention)
 	}
 	return dst
 }
@@ -216,6 +219,8 @@ func (s *Settings) decode(data []byte) error {
 			}
 			s.Channels = append(s.Channels, c)
 			return err
+		case field == settingsRetention && p != nil:
+			s.Retention = string(p)
 		case p != nil:
 		case field == settingsCount:
 			s.WindowCount = int(uint32(v))

@@ -93,6 +93,11 @@ func CheckSettings(s Settings) error {
 	if len(s.Channels) > MaxChannels {
 		return fmt.Errorf("%w: %d channels are named, a reading has at most %d values", ErrInvalid, len(s.Channels), MaxChannels)
 	}
+	if s.Retention != "" {
+		if err := CheckName("retention class", s.Retention); err != nil {
+			return err
+		}
+	}
 	for i, c := range s.Channels {
 		if len(c.Name) > MaxName || len(c.Unit) > MaxName {
 			return fmt.Errorf("%w: name or unit of channel %d has more than %d bytes", ErrInvalid, i, MaxName)

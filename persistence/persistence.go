@@ -63,7 +63,8 @@ type DeviceRows struct {
 	Rows    []Row
 	Rollups []RollupRow
 	Records []Record
-	Err     error // set by Append: nil = stored
+	Class   string // retention class of the device now; empty = DefaultClass
+	Err     error  // set by Append: nil = stored
 }
 
 // Batch is what one Append brings, all of one shard.

@@ -131,13 +131,14 @@ func serverName(name string) string {
 func (n *node) openArchive(ctx context.Context) error {
 	cfg := n.cfg
 	var archive persistence.Archive
+	var local *pebble.Archive
 	var err error
 	if cfg.Archive == "cassandra" {
 		o := cassandra.Options{
 			Hosts: cfg.Cassandra.Hosts, Keyspace: cfg.Cassandra.Keyspace, Replication: cfg.Cassandra.Replication,
 			Consistency: cfg.Cassandra.Consistency, DataCenter: cfg.Cassandra.DataCenter,
 			Shards: cfg.Shards, Groups: cfg.Cassandra.Groups, Bucket: cfg.Cassandra.Bucket,
-			Retention: cfg.Cassandra.Retention, RollupRetention: cfg.Cassandra.RollupRetention,
+			Classes:  classes(cfg),
 			Username: cfg.Cassandra.Username, Password: cfg.Cassandra.Password,
 			Timeout: cfg.Cassandra.Timeout, MaxInFlight: cfg.Cassandra.InFlight, Logger: n.log,
 		}
@@ -146,14 +147,16 @@ func (n *node) openArchive(ctx context.Context) error {
 		}
 		archive, err = cassandra.Open(ctx, o)
 	} else {
-		archive, err = pebble.OpenArchive(filepath.Join(cfg.Data, "archive"), pebble.Options{
+		local, err = pebble.OpenArchive(filepath.Join(cfg.Data, "archive"), pebble.Options{
 			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MaxSyncDelay: cfg.Pebble.SyncMax,
-			ReservePercent: cfg.Limits.DiskReserve, Log: n.log,
+			ReservePercent: cfg.Limits.DiskReserve, Classes: classes(cfg), Log: n.log,
 		})
+		archive = local
 	}
 	if err != nil {
 		return fmt.Errorf("open the archive: %w", err)
 	}
+	n.expireWith(local)
 	n.archive = persistence.ObservedArchive(archive, n.metrics.Store("archive"))
 	n.closing(func() { n.closed("archive", archive.Close()) })
 	return nil
@@ -209,7 +212,7 @@ func (n *node) openMember(context.Context) error {
 		Name: cfg.Name, InFlight: int(cfg.Limits.InFlight), Logger: n.log,
 		Config: actors.Config{
 			Shards: cfg.Shards,
-			Limits: actors.Limits{MaxFuture: ms(cfg.Limits.MaxFuture), MaxAge: ms(cfg.Limits.MaxAge)},
+			Limits: actors.Limits{MaxFuture: ms(cfg.Limits.MaxFuture), MaxAge: ms(cfg.Limits.MaxAge), Classes: classes(cfg)},
 			Fleet: messages.Settings{
 				WindowCount: cfg.Window.Count, WindowAge: ms(cfg.Window.Age),
 				ExpectedInterval: ms(cfg.Window.ExpectedInterval), OfflineAfter: ms(cfg.Window.OfflineAfter),
@@ -319,7 +322,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 // which keeps nothing beyond its retention. 0 = none is too old.
 func oldestKept(cfg *config.Config) time.Duration {
 	age := cfg.Limits.MaxAge
-	if kept := cfg.Cassandra.Retention; cfg.Archive == "cassandra" && kept > 0 && (age == 0 || kept < age) {
+	if kept := classes(cfg).Of(persistence.DefaultClass).Readings; kept > 0 && (age == 0 || kept < age) {
 		age = kept
 	}
 	return age

@@ -39,7 +39,11 @@ type Config struct {
 	Shards    int
 	Events    string // "asked", "all" or "none"
 
-	Rejects   Rejects
+	Rejects Rejects
+
+	// Retention and RollupRetention are how long readings and rollups are kept, by retention class; 0 = for ever.
+	Retention, RollupRetention map[string]time.Duration
+
 	Limits    Limits
 	Window    Window
 	Work      Work

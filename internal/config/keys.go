@@ -144,6 +144,17 @@ var Keys = []Key{
 	},
 
 	{
+		Name: "retention", Zero: "for ever", Hit: "the reading is gone; one that is older on arrival is refused",
+		Doc:  "Retention classes: how long readings are kept from their event time on, by class: `{default: 0, raw: 90d}`, or default=0,raw=90d. Sites and devices name theirs in their settings; `default` is for those that name none.",
+		kind: "durations", set: durations(func(c *Config) *map[string]dur { return &c.Retention }),
+	},
+	{
+		Name: "rollup-retention", Zero: "for ever", Hit: "the rollup is gone",
+		Doc:  "The same for rollups, by the same classes. A class that is not named here keeps them for ever.",
+		kind: "durations", set: durations(func(c *Config) *map[string]dur { return &c.RollupRetention }),
+	},
+
+	{
 		Name: "limits.in-flight", Default: "256MiB", Unit: "bytes", Hit: "nothing more is pulled until something is stored; the streams fill, then publishers are told",
 		Doc: "What was pulled and is not yet stored, of all shards together.", kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.InFlight }, 128<<20),
 	},

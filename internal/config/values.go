@@ -102,6 +102,32 @@ func numbers(p func(*Config) *map[string]int) setter {
 	}
 }
 
+func durations(p func(*Config) *map[string]dur) setter {
+	return func(c *Config, s string) error {
+		*p(c) = nil
+		for part := range strings.SplitSeq(s, ",") {
+			if part = strings.TrimSpace(part); part == "" {
+				continue
+			}
+			name, length, ok := strings.Cut(part, "=")
+			d, err := parseDuration(length)
+			switch {
+			case !ok || name == "":
+				return fmt.Errorf("%q: write name=duration, like raw=90d", part)
+			case err != nil:
+				return fmt.Errorf("%s: %w", name, err)
+			case d < 0 || d > 0 && d < time.Hour:
+				return fmt.Errorf("%s: %s: write 0 (for ever), or at least 1h", name, length)
+			}
+			if *p(c) == nil {
+				*p(c) = make(map[string]dur)
+			}
+			(*p(c))[name] = d
+		}
+		return nil
+	}
+}
+
 func address(p func(*Config) *string) setter {
 	return func(c *Config, s string) error {
 		if s != "" {

@@ -88,7 +88,7 @@ func (p *parser) setting(key string, name, v *yaml.Node) {
 		}
 	case yaml.SequenceNode, yaml.MappingNode:
 		kind := keyOf(key).kind
-		wanted := map[string]yaml.Kind{"list": yaml.SequenceNode, "numbers": yaml.MappingNode}[kind]
+		wanted := map[string]yaml.Kind{"list": yaml.SequenceNode, "numbers": yaml.MappingNode, "durations": yaml.MappingNode}[kind]
 		if v.Kind != wanted {
 			p.complain(v, key, "one value is wanted here")
 			return

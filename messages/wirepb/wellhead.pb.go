@@ -406,7 +406,9 @@ type Settings struct {
 	// Silence after which the device counts as offline, milliseconds; 0 = three expected intervals, or 180 000 when that is unknown.
 	OfflineAfterMs int64 `protobuf:"varint,4,opt,name=offline_after_ms,json=offlineAfterMs,proto3" json:"offline_after_ms,omitempty"`
 	// Names and units by channel index.
-	Channels      []*Channel `protobuf:"bytes,5,rep,name=channels,proto3" json:"channels,omitempty"`
+	Channels []*Channel `protobuf:"bytes,5,rep,name=channels,proto3" json:"channels,omitempty"`
+	// Name of a retention class of the configuration; empty = as the level above, fleet default "default".
+	Retention     string `protobuf:"bytes,6,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -474,6 +476,13 @@ func (x *Settings) GetChannels() []*Channel {
 		return x.Channels
 	}
 	return nil
+}
+
+func (x *Settings) GetRetention() string {
+	if x != nil {
+		return x.Retention
+	}
+	return ""
 }
 
 type Channel struct {
@@ -641,13 +650,14 @@ const file_messages_wellhead_proto_rawDesc = "" +
 	"\bsettings\x18\x03 \x01(\v2\x15.wellhead.v1.SettingsH\x00R\bsettings\x12'\n" +
 	"\x04trim\x18\x04 \x01(\v2\x11.wellhead.v1.TrimH\x00R\x04trim\x12-\n" +
 	"\x06delete\x18\x05 \x01(\v2\x13.wellhead.v1.DeleteH\x00R\x06deleteB\t\n" +
-	"\acommand\"\xdf\x01\n" +
+	"\acommand\"\xfd\x01\n" +
 	"\bSettings\x12!\n" +
 	"\fwindow_count\x18\x01 \x01(\rR\vwindowCount\x12\"\n" +
 	"\rwindow_age_ms\x18\x02 \x01(\x03R\vwindowAgeMs\x120\n" +
 	"\x14expected_interval_ms\x18\x03 \x01(\x03R\x12expectedIntervalMs\x12(\n" +
 	"\x10offline_after_ms\x18\x04 \x01(\x03R\x0eofflineAfterMs\x120\n" +
-	"\bchannels\x18\x05 \x03(\v2\x14.wellhead.v1.ChannelR\bchannels\"1\n" +
+	"\bchannels\x18\x05 \x03(\v2\x14.wellhead.v1.ChannelR\bchannels\x12\x1c\n" +
+	"\tretention\x18\x06 \x01(\tR\tretention\"1\n" +
 	"\aChannel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04unit\x18\x02 \x01(\tR\x04unit\"#\n" +

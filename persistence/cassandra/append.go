@@ -121,13 +121,14 @@ func (a *Archive) check(d *persistence.DeviceRows) error {
 	if d.Device.Site == "" {
 		return refuse("a site without a name")
 	}
+	kept := a.options.Classes.Of(d.Class).Readings
 	for i := range d.Rows {
 		r := &d.Rows[i]
 		if why := checkEntry(r.Time, r.Sequence, r.WriteTime, rowSize(r)); why != "" {
 			return refuse("reading of %d ms: %s", r.Time, why)
 		}
-		if _, ok := ttl(a.options.Retention, r.Time, r.WriteTime); !ok {
-			return refuse("reading of %d ms is older than the retention of %v", r.Time, a.options.Retention)
+		if _, ok := ttl(kept, r.Time, r.WriteTime); !ok {
+			return refuse("reading of %d ms is older than the retention of %v", r.Time, kept)
 		}
 	}
 	for i := range d.Rollups {
@@ -178,20 +179,20 @@ type grouping struct {
 }
 
 func (g *grouping) add(i int, d *persistence.DeviceRows) {
-	o := &g.archive.options
+	kept := g.archive.options.Classes.Of(d.Class)
 	group := g.archive.group(d.Device)
 	length := g.archive.bucketLength(readings)
 	for j := range d.Rows {
 		r := &d.Rows[j]
 		to := g.to(partition{readings, g.shard, group, bucketOf(r.Time, length)}, i, r.WriteTime, rowSize(r))
-		seconds, _ := ttl(o.Retention, r.Time, r.WriteTime) // checked before
+		seconds, _ := ttl(kept.Readings, r.Time, r.WriteTime) // checked before
 		to.batch.Query(cqlInsertReading, to.shard, to.group, to.bucket, d.Device.Site, d.Device.Device, r.Time,
 			doubles(r.Values), bytesNotNull(r.Quality), r.Note, int64(r.Sequence), int8(r.Flags), r.WriteTime, seconds)
 	}
 	for j := range d.Rollups {
 		r := &d.Rollups[j]
 		to := g.to(partition{r.Step, g.shard, group, bucketOf(r.Start, g.archive.bucketLength(r.Step))}, i, r.WriteTime, rollupSize(r))
-		seconds, ok := ttl(o.RollupRetention, r.Start+int64(r.Step), r.WriteTime)
+		seconds, ok := ttl(kept.Rollups, r.Start+int64(r.Step), r.WriteTime)
 		if !ok {
 			seconds = 1 // its last reading was just not too old
 		}
@@ -267,9 +268,9 @@ func (a *Archive) execute(ctx context.Context, r *request) error {
 
 // listBucket writes that the bucket is there. It stays listed for a day longer than its last row.
 func (a *Archive) listBucket(ctx context.Context, r *request) error {
-	length, retention := a.bucketLength(r.step), a.options.Retention
+	length, retention := a.bucketLength(r.step), a.longest.Readings // a bucket has devices of all classes
 	if r.step != readings {
-		retention = a.options.RollupRetention
+		retention = a.longest.Rollups
 	}
 	seconds := 0
 	if retention > 0 {

@@ -19,6 +19,7 @@ type Archive struct {
 	options Options
 	writes  chan struct{} // holds one for each write request under way
 	known   bucketCache
+	longest persistence.Age // of all classes
 }
 
 var _ persistence.Archive = (*Archive)(nil)
@@ -45,7 +46,7 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 		return nil, err
 	}
 	warnOfLoss(ctx, session, o)
-	return &Archive{session: session, options: o, writes: make(chan struct{}, o.MaxInFlight)}, nil
+	return &Archive{session: session, options: o, writes: make(chan struct{}, o.MaxInFlight), longest: o.Classes.Longest()}, nil
 }
 
 // Ping reads one row at the archive's consistency.

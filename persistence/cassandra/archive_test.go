@@ -54,3 +54,9 @@ func (c *rawColumn) UnmarshalCQL(_ gocql.TypeInfo, b []byte) error {
 	c.null = b == nil
 	return nil
 }
+
+func TestRetentionContract(t *testing.T) {
+	o := testOptions(t)
+	o.Classes = contract.Classes
+	contract.Retention(t, func(t *testing.T) persistence.Archive { return open(t, o) })
+}

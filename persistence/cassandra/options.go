@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"regexp"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/gocql/gocql"
+
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // Options says where the archive is and how it is laid out. Shards, Groups and Bucket are fixed when
@@ -40,6 +43,9 @@ type Options struct {
 	Retention time.Duration
 	// RollupRetention is the same for rollups, but they are never refused. Default and meaning of 0: as Retention.
 	RollupRetention time.Duration
+	// Classes are the retention classes that devices are in; the default one, where it is not named, is the
+	// two above. Each age as those; the windows of compaction go by the default class.
+	Classes persistence.Classes
 
 	Username, Password string
 	TLS                *tls.Config   // nil = no TLS
@@ -96,7 +102,21 @@ func (o Options) complete() (Options, error) {
 	setDefault(&o.MaxInFlight, 64)
 	setDefault(&o.Connections, 2)
 	setDefault(&o.Logger, slog.Default())
+	o.Classes = maps.Clone(o.Classes)
+	if age, ok := o.Classes[persistence.DefaultClass]; ok {
+		o.Retention, o.RollupRetention = age.Readings, age.Rollups
+	} else {
+		if o.Classes == nil {
+			o.Classes = make(persistence.Classes, 1)
+		}
+		o.Classes[persistence.DefaultClass] = persistence.Age{Readings: o.Retention, Rollups: o.RollupRetention}
+	}
 	maxRetention := maxTTL*time.Second - o.Bucket
+	for name, age := range o.Classes {
+		if age.Readings < 0 || age.Readings > maxRetention || age.Rollups < 0 || age.Rollups > maxRetention {
+			return o, fmt.Errorf("retention class %s: %v, rollups %v: want 0 (for ever) to %v", name, age.Readings, age.Rollups, maxRetention)
+		}
+	}
 	switch {
 	case len(o.Hosts) == 0:
 		return o, errors.New("no hosts given: name at least one server")

@@ -27,6 +27,8 @@ type Archive struct {
 
 	markersMu sync.RWMutex
 	markers   map[deviceKey]uint64 // delete markers: highest deleted sequence; few devices have one
+
+	keeping retention
 }
 
 type deviceKey struct {
@@ -47,8 +49,12 @@ func OpenArchive(dir string, o Options) (*Archive, error) {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
 	a := &Archive{store: s, shards: o.Shards, locks: newLocks(o.Shards), markers: make(map[deviceKey]uint64)}
+	a.keeping.classes, a.keeping.now, a.keeping.of = o.Classes, o.now, make(map[deviceKey]string)
 	if err := a.loadMarkers(); err != nil {
 		return nil, errors.Join(fmt.Errorf("archive %s: read delete markers: %w", dir, err), s.Close())
+	}
+	if err := a.loadClasses(); err != nil {
+		return nil, errors.Join(fmt.Errorf("archive %s: read retention classes: %w", dir, err), s.Close())
 	}
 	return a, nil
 }
@@ -111,11 +117,15 @@ func (a *Archive) Append(ctx context.Context, b *persistence.Batch) error {
 	}
 	batch := a.db.NewBatch()
 	refused := a.encode(batch, b)
+	moved := a.putClasses(batch, b)
 	if batch.Empty() {
 		lock.Release(1)
 		return errors.Join(refused, batch.Close())
 	}
-	if err := a.queue.do(ctx, batch, true, func(error) { lock.Release(1) }); err != nil {
+	if err := a.queue.do(ctx, batch, true, func(err error) {
+		a.keeping.moved(moved, err)
+		lock.Release(1)
+	}); err != nil {
 		return failAll(b, err)
 	}
 	return refused

@@ -18,6 +18,7 @@ import (
 //	           a shard site 0 producer 0 run sequence        account of a producer's run
 //	           c shard site 0 device 0 slice                 chunk: readings of one slice of event time
 //	           d shard site 0 device 0                       delete marker: stream sequence
+//	           e shard site 0 device 0                       retention class, if it is not the default
 //	           m shard site 0 device 0 sequence              record
 //	           r shard site 0 device 0 step start            rollup
 //	snapshots  v                                             layout
@@ -33,6 +34,7 @@ const (
 	kindAccount  = 'a'
 	kindChunk    = 'c'
 	kindDelete   = 'd'
+	kindClass    = 'e'
 	kindRecord   = 'm'
 	kindRollup   = 'r'
 	kindFence    = 'f'

@@ -10,6 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // Options are for OpenArchive and OpenSnapshots. The zero value is good.
@@ -34,10 +36,14 @@ type Options struct {
 	// the stream's books and for pebble's own. Default and meaning of 0: 2; negative: no reserve. A write
 	// is then refused with an error; it is taken again when 1 percent more is free.
 	ReservePercent int
+	// Classes are the retention classes: what is older than its device's class is not found any more, and
+	// Expire removes it. nil = all is kept for ever. Snapshots ignore it.
+	Classes persistence.Classes
 	// Log gets warnings and errors, at level debug also what the database does. Default: slog.Default.
 	Log *slog.Logger
 
 	fs          vfs.FS                      // tests put faults in
+	now         func() time.Time            // tests turn the clock
 	compression *sstable.CompressionProfile // the benchmark compares
 }
 
@@ -62,6 +68,9 @@ func (o Options) withDefaults(memtable int) Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.now == nil {
+		o.now = time.Now
 	}
 	if o.fs == nil {
 		o.fs = vfs.Default

@@ -57,7 +57,10 @@ func (a *Archive) Scan(ctx context.Context, shard messages.Shard, id messages.De
 		return err
 	}
 	prefix := appendDevice(nil, kindChunk, shard, id)
-	low, high := min(r.From, r.To), max(r.From, r.To)
+	low, high := max(min(r.From, r.To), a.keeping.oldest(shard, id)), max(r.From, r.To)
+	if low > high {
+		return nil
+	}
 	lower, upper := appendInt(slices.Clone(prefix), sliceOf(low)), appendInt(slices.Clone(prefix), sliceOf(high)+1)
 	s := scan{low: low, high: high, backwards: r.From > r.To, limit: r.Limit, floor: a.deleted(shard, id), ceiling: ceiling(r), fn: fn}
 	b := blocks.Get().(*block)
@@ -126,7 +129,11 @@ func (a *Archive) Rollups(ctx context.Context, shard messages.Shard, id messages
 		return err
 	}
 	prefix := appendInt(appendDevice(nil, kindRollup, shard, id), int64(step))
-	lower := appendInt(slices.Clone(prefix), min(r.From, r.To))
+	low := max(min(r.From, r.To), a.keeping.oldestRollup(shard, id, step))
+	if low > max(r.From, r.To) {
+		return nil
+	}
+	lower := appendInt(slices.Clone(prefix), low)
 	upper := append(appendInt(slices.Clone(prefix), max(r.From, r.To)), 0)
 	floor, ceiling, given := a.deleted(shard, id), ceiling(r), 0
 	var row persistence.RollupRow
