@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,12 @@ func TestDataOfVersion1Opens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(file, []byte("shards: 4\n"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if out, code := run(t, "schema", "status", "--data", dir, "--config", file); code != 0 || !strings.Contains(out, "version 1, this program's is") {
+		t.Errorf("schema status: exit %d: %s", code, out)
+	}
+	if _, code := run(t, "schema", "migrate", "--data", dir, "--config", file); code != 0 {
+		t.Errorf("schema migrate: exit %d, want 0", code)
 	}
 	m := startMember(t, dir, "--config", file)
 	v := verify(t, "simulate", "--server", m.http, "--site", "first", "--devices", "3", "--interval", "10s", "--channels", "2",

@@ -134,18 +134,7 @@ func (n *node) openArchive(ctx context.Context) error {
 	var local *pebble.Archive
 	var err error
 	if cfg.Archive == "cassandra" {
-		o := cassandra.Options{
-			Hosts: cfg.Cassandra.Hosts, Keyspace: cfg.Cassandra.Keyspace, Replication: cfg.Cassandra.Replication,
-			Consistency: cfg.Cassandra.Consistency, DataCenter: cfg.Cassandra.DataCenter,
-			Shards: cfg.Shards, Groups: cfg.Cassandra.Groups, Bucket: cfg.Cassandra.Bucket,
-			Classes:  classes(cfg),
-			Username: cfg.Cassandra.Username, Password: cfg.Cassandra.Password,
-			Timeout: cfg.Cassandra.Timeout, MaxInFlight: cfg.Cassandra.InFlight, Logger: n.log,
-		}
-		if cfg.Cassandra.TLS {
-			o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
-		archive, err = cassandra.Open(ctx, o)
+		archive, err = cassandra.Open(ctx, cassandraOptions(cfg, n.log))
 	} else {
 		local, err = pebble.OpenArchive(filepath.Join(cfg.Data, "archive"), pebble.Options{
 			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MaxSyncDelay: cfg.Pebble.SyncMax,
@@ -160,6 +149,21 @@ func (n *node) openArchive(ctx context.Context) error {
 	n.archive = persistence.ObservedArchive(archive, n.metrics.Store("archive"))
 	n.closing(func() { n.closed("archive", archive.Close()) })
 	return nil
+}
+
+func cassandraOptions(cfg *config.Config, log *slog.Logger) cassandra.Options {
+	o := cassandra.Options{
+		Hosts: cfg.Cassandra.Hosts, Keyspace: cfg.Cassandra.Keyspace, Replication: cfg.Cassandra.Replication,
+		Consistency: cfg.Cassandra.Consistency, DataCenter: cfg.Cassandra.DataCenter,
+		Shards: cfg.Shards, Groups: cfg.Cassandra.Groups, Bucket: cfg.Cassandra.Bucket,
+		Classes:  classes(cfg),
+		Username: cfg.Cassandra.Username, Password: cfg.Cassandra.Password,
+		Timeout: cfg.Cassandra.Timeout, MaxInFlight: cfg.Cassandra.InFlight, Logger: log,
+	}
+	if cfg.Cassandra.TLS {
+		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return o
 }
 
 func (n *node) openSnapshots(context.Context) error {

@@ -68,6 +68,7 @@ func newRoot() *cobra.Command {
 		newSiteCommand(),
 		newRejectsCommand(),
 		newConfigCommand(),
+		newSchemaCommand(),
 		newVersionCommand(),
 	)
 	return root

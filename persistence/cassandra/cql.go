@@ -59,6 +59,7 @@ const (
 	cqlFindLayout   = `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'layout'`
 	cqlFindAccounts = `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'accounts'`
 	cqlReadLayout   = `SELECT version, shards, grps, bucket_ms FROM layout WHERE name = 'archive'`
+	cqlReadVersion  = `SELECT version FROM %s.layout WHERE name = 'archive'`
 	cqlInsertLayout = `INSERT INTO layout (name, version, shards, grps, bucket_ms) VALUES ('archive', ?, ?, ?, ?) IF NOT EXISTS`
 	cqlReadSync     = `SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'`
 	cqlPing         = `SELECT version FROM layout WHERE name = 'archive'`

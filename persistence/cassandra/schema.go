@@ -8,6 +8,8 @@ import (
 
 	"github.com/gocql/gocql"
 	"github.com/scylladb/gocqlx/v2"
+
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // schemaTimeout is for creating the keyspace or one table: a cluster has to agree on it.
@@ -87,6 +89,9 @@ func createSchema(ctx context.Context, s *gocql.Session, o Options) error {
 	if err != nil {
 		return err
 	}
+	if err := (persistence.Schema{Found: true, Data: got.Version, Program: schemaVersion}).Check(); err != nil {
+		return fmt.Errorf("the archive in keyspace %s: %w", o.Keyspace, err)
+	}
 	if got != want {
 		return fmt.Errorf("the archive in keyspace %s was created with %v and cannot be opened with %v: give the same, or another keyspace", o.Keyspace, got, want)
 	}
@@ -127,6 +132,31 @@ func readLayout(ctx context.Context, s *gocql.Session, keyspace string) (layout,
 		return got, fmt.Errorf("read the archive's layout in keyspace %s: %w", keyspace, err)
 	}
 	return got, nil
+}
+
+// Schema tells which version the tables have, creating nothing.
+func Schema(ctx context.Context, o Options) (persistence.Schema, error) {
+	out := persistence.Schema{Part: "archive", Where: "cassandra keyspace " + o.Keyspace, Program: schemaVersion}
+	o, err := o.complete()
+	if err != nil {
+		return out, fmt.Errorf("cassandra archive: %w", err)
+	}
+	s, err := connect(ctx, o, func(*gocql.ClusterConfig) {})
+	if err != nil {
+		return out, err
+	}
+	defer s.Close()
+	var table string
+	if err := s.Query(cqlFindLayout, o.Keyspace).WithContext(ctx).Scan(&table); errors.Is(err, gocql.ErrNotFound) {
+		return out, nil
+	} else if err != nil {
+		return out, fmt.Errorf("look for the archive's tables in keyspace %s: %w", o.Keyspace, err)
+	}
+	err = s.Query(fmt.Sprintf(cqlReadVersion, o.Keyspace)).WithContext(ctx).Scan(&out.Data)
+	if out.Found = err == nil; err != nil && !errors.Is(err, gocql.ErrNotFound) {
+		return out, fmt.Errorf("read the schema's version: %w", err)
+	}
+	return out, nil
 }
 
 // createTables creates the tables and then says the layout, unless another creator has been faster:

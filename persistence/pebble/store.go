@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // layoutVersion is raised when older programs could not read what newer ones write.
@@ -92,8 +94,11 @@ func checkVersion(db *pebble.DB, shards int) error {
 		return fmt.Errorf("read the layout's version: %w", err)
 	}
 	defer closer.Close()
-	if len(got) != len(want) || got[0] != layoutVersion {
-		return fmt.Errorf("the data has layout %x, this program knows only layout %d: use the program that wrote it, or export and import", got, layoutVersion)
+	if len(got) != len(want) {
+		return fmt.Errorf("the layout's version is damaged: %x", got)
+	}
+	if err := (persistence.Schema{Found: true, Data: int(got[0]), Program: layoutVersion}).Check(); err != nil {
+		return err
 	}
 	if n := binary.BigEndian.Uint32(got[1:]); int(n) != shards {
 		return fmt.Errorf("the data was created with %d shards, the configuration says %d: set shards to %d", n, shards, n)
