@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/wellhead/wellhead/messages"
 )
@@ -47,13 +48,12 @@ func TestCheckpointOfVersion1IsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.ProducersStored, got.ProducersSnapshotted = nil, nil
 	want := &Checkpoint{
 		Epoch: 3, Generation: 2, Stored: 20, Snapshotted: 15, Reserved: 120, Created: time.Unix(1_767_312_000, 0).UTC(), Offset: 4, Landmark: 7,
 		StoredMark: 8, WriteTimeStored: 1_767_312_000_000_000, WriteTimeSnapshotted: 1_767_311_999_000_000,
 		Counts: messages.Counts{Received: 40, InOrder: 38, Late: 1, Refused: 1}, Rejected: 1, Repeated: 2,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(producers{})); diff != "" {
 		t.Errorf("checkpoint (-want +got):\n%s", diff)
 	}
 }
