@@ -135,6 +135,7 @@ type Stats struct {
 	Repeated      uint64                       // batches that came again
 	Rollups       uint64
 	Recomputed    uint64
+	RollupsKept   uint64 // not recomputed: rows they count have expired
 	Snapshots     uint64
 	Checkpoints   uint64
 	Panics        uint64

@@ -120,8 +120,8 @@ func (c *core) computeNext() {
 	}
 }
 
-// recomputed answers a recomputeJob.
-func (c *core) recomputed(j *recomputeJob, row persistence.RollupRow, err error) {
+// recomputed answers a recomputeJob. kept: the archive's rollup stays as it is.
+func (c *core) recomputed(j *recomputeJob, row persistence.RollupRow, kept bool, err error) {
 	if j.done || c.lost != nil {
 		return
 	}
@@ -135,7 +135,11 @@ func (c *core) recomputed(j *recomputeJob, row persistence.RollupRow, err error)
 	if c.dirty[b.key] == b {
 		delete(c.dirty, b.key)
 	}
-	if !b.void {
+	switch {
+	case b.void:
+	case kept:
+		c.stats.RollupsKept++
+	default:
 		c.stats.Recomputed++
 		row.Sequence, row.WriteTime = b.sequence, b.writeTime
 		c.addRollup(b.key.entry, row)

@@ -318,19 +318,38 @@ func (p *replayer) tries(o *op) (ok bool) {
 	return true
 }
 
-// recompute computes a rollup from all rows of its bucket.
-func (x *executor) recompute(ctx context.Context, b *dirtyBucket) (persistence.RollupRow, error) {
+// recompute computes a rollup from all rows of its bucket. kept: the archive's own counts more readings than
+// there are rows now, so some have expired since (a bucket's readings only grow in number, but for a deletion,
+// which takes the rollup too); it knows more, is returned, and nothing is to be written.
+//
+// A replay finds either the one that was kept or the one that was written, and what has expired meanwhile only
+// makes it keep that. More late readings than have expired do make a smaller one: rows do not tell a reading that
+// was new from one that replaced another.
+func (x *executor) recompute(ctx context.Context, b *dirtyBucket) (row persistence.RollupRow, kept bool, err error) {
 	key := b.key
 	var rows []persistence.Row
 	within := persistence.Range{From: key.start, To: key.start + int64(key.step) - 1}
-	err := x.archive.Scan(ctx, x.shard, key.entry.id, within, func(r *persistence.Row) bool {
+	err = x.archive.Scan(ctx, x.shard, key.entry.id, within, func(r *persistence.Row) bool {
 		rows = append(rows, persistence.Row{Time: r.Time, Sequence: r.Sequence, Values: slices.Clone(r.Values)})
 		return true
 	})
 	if err != nil {
-		return persistence.RollupRow{}, err
+		return row, false, err
 	}
-	return RollupOf(key.step, key.start, rows), nil
+	row = RollupOf(key.step, key.start, rows)
+	if x.limits.Classes.Forever() {
+		return row, false, nil
+	}
+	// Whatever the device's class is now: it may have been another when the rows came.
+	at := persistence.Range{From: key.start, To: key.start, Limit: 1}
+	err = x.archive.Rollups(ctx, x.shard, key.entry.id, key.step, at, func(r *persistence.RollupRow) bool {
+		if kept = r.Count > row.Count; kept {
+			row = *r
+			row.Channels = slices.Clone(r.Channels)
+		}
+		return false
+	})
+	return row, kept, err
 }
 
 // putSnapshots stores states and moves the marker; the one that is there comes with an error that tells

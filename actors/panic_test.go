@@ -52,8 +52,8 @@ func startStreams(t *testing.T, dir string) (*stream.Server, *stream.Streams) {
 	return server, streams
 }
 
-// startRig starts a rig whose data is in a folder; inspect as in actors.Options.
-func startRig(t *testing.T, dir string, inspect func(*actors.Arrived)) *rig {
+// startRig starts a rig whose data is in a folder; inspect and limits as in actors.Options.
+func startRig(t *testing.T, dir string, inspect func(*actors.Arrived), limits ...actors.Limits) *rig {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	server, streams := startStreams(t, dir)
@@ -77,9 +77,12 @@ func startRig(t *testing.T, dir string, inspect func(*actors.Arrived)) *rig {
 		return c
 	}
 	outside := streams.Outside(stream.EventsNone)
+	config := actors.Config{Shards: 4, FlushAge: 50, CheckpointEvery: 100}
+	for _, l := range limits {
+		config.Limits = l
+	}
 	m := actors.NewMember(actors.Options{
-		Name: "rig", Logger: log, Inspect: inspect,
-		Config: actors.Config{Shards: 4, FlushAge: 50, CheckpointEvery: 100},
+		Name: "rig", Logger: log, Inspect: inspect, Config: config,
 		Parts: actors.Parts{
 			Archive: archive, Snapshots: snapshots, Log: feedLog{streams.Log()},
 			Checkpoints: cells(stream.BucketCheckpoints), Leases: cells(stream.BucketLeases), Starts: cells(stream.BucketStarts), Outside: outside,

@@ -145,53 +145,6 @@ func (m *Member) SiteSettings(ctx context.Context, site string) (messages.SiteSe
 	return out, nil
 }
 
-// Rollups returns a device's rollups of one step whose start lies in the range: closed ones from the
-// archive, running ones from the device, which knows better where both have one.
-func (m *Member) Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error) {
-	var open []persistence.RollupRow
-	var dirty []Dirty
-	if err := m.Ask(ctx, id, func(d *Device) { open, dirty = d.OpenRollups() }); err != nil {
-		return nil, err
-	}
-	shard := messages.ShardOf(id, m.cfg.Shards)
-	for _, d := range dirty {
-		row, err := (&executor{shard: shard, archive: m.parts.Archive}).recompute(ctx, &dirtyBucket{key: bucketKey{&entry{id: id}, d.Step, d.Start}})
-		if err != nil {
-			return nil, err
-		}
-		open = append(open, row)
-	}
-	byStart := map[int64]messages.Rollup{}
-	err := m.parts.Archive.Rollups(ctx, shard, id, step, persistence.Range{From: from, To: to, Limit: limit}, func(r *persistence.RollupRow) bool {
-		c := r.Rollup
-		c.Channels = slices.Clone(c.Channels)
-		byStart[c.Start] = c
-		return true
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range open {
-		if r.Step == step && r.Start >= min(from, to) && r.Start <= max(from, to) && r.Count > 0 {
-			byStart[r.Start] = r.Rollup
-		}
-	}
-	out := make([]messages.Rollup, 0, len(byStart))
-	for _, r := range byStart {
-		out = append(out, r)
-	}
-	slices.SortFunc(out, func(a, b messages.Rollup) int {
-		if from > to {
-			a, b = b, a
-		}
-		return cmp.Compare(a.Start, b.Start)
-	})
-	if limit > 0 && len(out) > limit {
-		out = out[:limit]
-	}
-	return out, nil
-}
-
 // Readings scans the archive; it asks no actor.
 func (m *Member) Readings(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
 	var out []messages.Sample

@@ -101,8 +101,8 @@ func (s *shardActor) load(j *loadJob) {
 
 func (s *shardActor) recompute(j *recomputeJob) {
 	s.carryOut(func(ctx context.Context, x *executor) then {
-		row, err := x.recompute(ctx, j.bucket)
-		return func(c *core) { c.recomputed(j, row, err) }
+		row, kept, err := x.recompute(ctx, j.bucket)
+		return func(c *core) { c.recomputed(j, row, kept, err) }
 	})
 }
 

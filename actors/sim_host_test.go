@@ -159,15 +159,16 @@ func (h *simHost) load(j *loadJob) {
 func (h *simHost) recompute(j *recomputeJob) {
 	h.carry(func(really bool) func(error) {
 		var row persistence.RollupRow
+		var kept bool
 		var err error
 		if really {
-			row, err = h.x.recompute(context.Background(), j.bucket)
+			row, kept, err = h.x.recompute(context.Background(), j.bucket)
 		}
 		return func(fault error) {
 			if fault != nil {
 				err = fault
 			}
-			h.core.recomputed(j, row, err)
+			h.core.recomputed(j, row, kept, err)
 		}
 	})
 }

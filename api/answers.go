@@ -97,8 +97,8 @@ type channelRollup struct {
 }
 
 type rollup struct {
-	Start    instant         `json:"start" doc:"Start of the minute or hour."`
-	Step     string          `json:"step" enum:"1m,1h"`
+	Start    instant         `json:"start" doc:"Start of the minute, hour or day."`
+	Step     string          `json:"step" enum:"1m,1h,1d"`
 	Count    int64           `json:"count" doc:"Readings in it."`
 	Channels []channelRollup `json:"channels" doc:"By channel index. A channel without a value has count 0 and nulls."`
 }
@@ -107,7 +107,7 @@ func newRollup(r *messages.Rollup) *rollup {
 	if r == nil {
 		return nil
 	}
-	out := &rollup{Start: instant(r.Start), Step: stepName(r.Step), Count: r.Count, Channels: make([]channelRollup, len(r.Channels))}
+	out := &rollup{Start: instant(r.Start), Step: messages.StepName(r.Step), Count: r.Count, Channels: make([]channelRollup, len(r.Channels))}
 	for i, c := range r.Channels {
 		if c.Count == 0 {
 			none := number(math.NaN())
@@ -117,13 +117,6 @@ func newRollup(r *messages.Rollup) *rollup {
 		out.Channels[i] = channelRollup{c.Count, number(c.Min), number(c.Max), number(c.Sum), number(c.First), number(c.Last)}
 	}
 	return out
-}
-
-func stepName(s messages.Step) string {
-	if s == messages.Hour {
-		return "1h"
-	}
-	return "1m"
 }
 
 type summary struct {

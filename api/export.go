@@ -37,7 +37,7 @@ type exportInput struct {
 	Device   []string `query:"device" doc:"Only these devices, separated by commas, at most 200. Left out: all of the site."`
 	From     string   `query:"from" doc:"Event time, RFC 3339 or Unix milliseconds. Left out: the beginning." example:"2026-01-02T03:04:05Z"`
 	To       string   `query:"to" doc:"Event time, RFC 3339 or Unix milliseconds, included. Left out: no end."`
-	Step     string   `query:"step" enum:"1m,1h" doc:"Rollups of this length instead of readings."`
+	Step     string   `query:"step" enum:"1m,1h,1d" doc:"Rollups of this length instead of readings."`
 	Format   string   `query:"format" enum:"ndjson,csv,frames" default:"ndjson" doc:"frames: the compact form that wellhead export reads."`
 	Channels int      `query:"channels" minimum:"0" maximum:"64" doc:"Columns for values, where the newest readings have fewer than some older ones. csv only."`
 }
@@ -129,11 +129,11 @@ func (s *server) newExport(in *exportInput) (*export, error) {
 	if e.from > e.to {
 		return nil, badRequest("from=%s is later than to=%s: an export goes forward in time.", in.From, in.To)
 	}
-	switch in.Step {
-	case "1m":
-		e.step = messages.Minute
-	case "1h":
-		e.step = messages.Hour
+	if in.Step != "" {
+		var err error
+		if e.step, err = messages.ParseStep(in.Step); err != nil {
+			return nil, err
+		}
 	}
 	switch in.Format {
 	case "csv":

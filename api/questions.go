@@ -120,7 +120,7 @@ type rollupsInput struct {
 	Device string `path:"device" doc:"Name of the device." example:"pump-1"`
 	From   string `query:"from" doc:"Event time, RFC 3339 or Unix milliseconds. Later than to: newest first. Left out: the beginning; with to left out as well: newest first." example:"2026-01-02T03:04:05Z"`
 	To     string `query:"to" doc:"Event time, RFC 3339 or Unix milliseconds, included. Left out: no end."`
-	Step   string `query:"step" enum:"1m,1h" default:"1m" doc:"Length of each rollup."`
+	Step   string `query:"step" enum:"1m,1h,1d" default:"1m" doc:"Length of each rollup; 1d is a day of UTC."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
 	Cursor string `query:"cursor" doc:"Of the page before; it holds what is left of from and to."`
 }
@@ -161,8 +161,9 @@ func (s *server) addQuestions() {
 	ask(s, huma.Operation{OperationID: "getWindow", Path: devicePath + "/window", Summary: "Readings that the device holds in memory", Tags: []string{"readings"}},
 		"ask the device", s.window)
 	ask(s, huma.Operation{
-		OperationID: "getRollups", Path: devicePath + "/rollups", Summary: "Minutes or hours of a device", Tags: []string{"readings"},
-		Description: "Count, min, max, sum, first and last of each channel, also of what is still running. Rollups are chosen by their start.",
+		OperationID: "getRollups", Path: devicePath + "/rollups", Summary: "Minutes, hours or days of a device", Tags: []string{"readings"},
+		Description: "Count, min, max, sum, first and last of each channel, also of what is still running. Rollups are chosen by their start. " +
+			"Days are made of hours as they are asked for; a day's sum is that of its hours' sums, each rounded once.",
 	},
 		"read the rollups", s.rollups)
 	ask(s, huma.Operation{OperationID: "listOperations", Path: base + "/operations", Summary: "Durations of each store operation", Tags: []string{"member"}},
@@ -253,9 +254,9 @@ func (s *server) rollups(ctx context.Context, in *rollupsInput) (rollupsAnswer, 
 	if err != nil {
 		return out, err
 	}
-	step := messages.Minute
-	if in.Step == "1h" {
-		step = messages.Hour
+	step, err := messages.ParseStep(in.Step)
+	if err != nil {
+		return out, err
 	}
 	rows, err := s.Fleet.Rollups(ctx, id, step, from, to, in.Limit+1) // one more tells whether there is a next page
 	if err != nil {

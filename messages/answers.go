@@ -1,6 +1,9 @@
 package messages
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Status tells whether a device is heard of.
 type Status string
@@ -125,11 +128,22 @@ type Summary struct {
 // Step is the length of a rollup's bucket in milliseconds.
 type Step int64
 
-// The steps that are kept.
+// The steps there are. Minutes and hours are kept; days, of UTC, are made of hours when they are asked for.
 const (
 	Minute Step = 60_000
 	Hour   Step = 3_600_000
+	Day    Step = 86_400_000
 )
+
+// ParseStep reads what StepName writes. Errors wrap ErrInvalid.
+func ParseStep(name string) (Step, error) {
+	for _, s := range []Step{Minute, Hour, Day} {
+		if name == StepName(s) {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: step %q is none of 1m, 1h and 1d", ErrInvalid, name)
+}
 
 // Start returns the start of the bucket that holds event time t (also for t before 1970).
 func (s Step) Start(t int64) int64 {
@@ -140,7 +154,7 @@ func (s Step) Start(t int64) int64 {
 	return start
 }
 
-// Rollup is what one minute or hour of a device came to, as absolute values.
+// Rollup is what one minute, hour or day of a device came to, as absolute values.
 type Rollup struct {
 	Start    int64
 	Step     Step
@@ -149,7 +163,8 @@ type Rollup struct {
 }
 
 // ChannelRollup is one channel of a rollup. With Count 0 the other fields are 0.
-// Sum is the exact sum of all values, rounded once: it does not depend on their order.
+// Sum is the exact sum of all values, rounded once: it does not depend on their order. A day's is the exact sum
+// of its hours' sums, rounded once more.
 type ChannelRollup struct {
 	Count                      int64
 	Min, Max, Sum, First, Last float64

@@ -19,10 +19,13 @@ func CheckWidth(device string, time int64, channels, columns int) error {
 		"export again with channels=%d (--channels), at most %d", ErrTooWide, device, FormatTime(time), channels, columns, channels, MaxChannels)
 }
 
-// StepName is a step as people write it: 1m, 1h.
+// StepName is a step as people write it: 1m, 1h, 1d.
 func StepName(s Step) string {
-	if s == Hour {
+	switch s {
+	case Hour:
 		return "1h"
+	case Day:
+		return "1d"
 	}
 	return "1m"
 }

@@ -22,6 +22,7 @@ const (
 	QueryLatest  = "latest"
 	QueryState   = "state"
 	QueryWindow  = "window"  // request: {"from":…,"to":…,"limit":…}, may be empty
+	QueryRollups = "rollups" // request: {"step":"1h","from":…,"to":…,"limit":…,"cursor":…}, may be empty
 	QueryDevices = "devices" // query.devices.{site}
 	QueryStored  = "stored"  // query.stored.{site}.{producer}: the list of Stored of all shards; request: {"run":"…"}, may be empty
 	QueryShards  = "shards"  // query.shards: {"shards":64}
@@ -114,7 +115,7 @@ func (s *Streams) ServeQueries(ctx context.Context, name string, handler Handler
 		return fmt.Errorf("serve queries: %w", err)
 	}
 	endpoints := map[string]string{
-		QueryLatest: ".*.*", QueryState: ".*.*", QueryWindow: ".*.*", QueryDevices: ".*", QueryStored: ".*.*", QueryShards: "",
+		QueryLatest: ".*.*", QueryState: ".*.*", QueryWindow: ".*.*", QueryRollups: ".*.*", QueryDevices: ".*", QueryStored: ".*.*", QueryShards: "",
 	}
 	for what, names := range endpoints {
 		err := service.AddEndpoint(what, micro.HandlerFunc(func(r micro.Request) { q.take(what, r) }),
@@ -185,7 +186,12 @@ func (q *queries) answer(ctx context.Context, what string, r micro.Request) {
 		q.refuse(r, err)
 		return
 	}
-	if err := r.Respond(data); err != nil {
+	err = r.Respond(data)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		q.refuse(r, fmt.Errorf("%w: the answer has %d bytes, more than a message may have: ask for fewer with limit", messages.ErrInvalid, len(data)))
+		return
+	}
+	if err != nil {
 		q.logger.Warn("query not answered", "subject", r.Subject(), "error", err)
 	}
 }

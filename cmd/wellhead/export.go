@@ -50,7 +50,7 @@ server could not be reached, or broke off.`,
 	flags.StringVar(&f.from, "from", "", "event `TIME` of the first reading, RFC 3339 or Unix ms")
 	flags.StringVar(&f.to, "to", "", "event `TIME` of the last reading, included")
 	flags.StringVar(&f.format, "format", "", "csv, ndjson or parquet (default by the file's extension)")
-	flags.StringVar(&f.rollups, "rollups", "", "minutes (1m) or hours (1h) instead of readings")
+	flags.StringVar(&f.rollups, "rollups", "", "minutes (1m), hours (1h) or days (1d) instead of readings")
 	flags.IntVar(&f.channels, "channels", 0, "columns for values, if older readings have more of them than the newest")
 	flags.StringVar(&f.out, "out", "", "`FILE` to write, - for standard output; one that is there is replaced")
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON document on standard output at the end")
@@ -82,8 +82,10 @@ func (f *exportFlags) options() (o export.Options, err error) {
 	if f.from != "" && f.to != "" && times[0] > times[1] {
 		return o, fmt.Errorf("--from %s is later than --to %s", f.from, f.to)
 	}
-	if f.rollups != "" && f.rollups != "1m" && f.rollups != "1h" {
-		return o, fmt.Errorf("--rollups: %q is neither 1m nor 1h", f.rollups)
+	if f.rollups != "" {
+		if _, err := messages.ParseStep(f.rollups); err != nil {
+			return o, fmt.Errorf("--rollups: %w", err)
+		}
 	}
 	if f.channels < 0 || f.channels > messages.MaxChannels {
 		return o, fmt.Errorf("--channels: %d is not from 0 to %d", f.channels, messages.MaxChannels)

@@ -25,7 +25,7 @@ func (n *node) shardFigures() []telemetry.Shard {
 		f := s.Stats
 		figures := telemetry.Shard{
 			Shard: s.Shard, Counts: f.Counts, Replayed: f.Replayed, Rejected: f.Rejected, Repeated: f.Repeated,
-			Rollups: f.Rollups, Recomputed: f.Recomputed, Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
+			Rollups: f.Rollups, Recomputed: f.Recomputed, RollupsKept: f.RollupsKept, Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
 			Accounts: f.Accounts, Gaps: f.Gaps, Missing: f.Missing,
 			Panics: f.Panics, Retries: f.Retries, Events: f.Events, InFlight: f.InFlight,
 			Devices: f.Devices, Active: f.Active, Online: f.Online,

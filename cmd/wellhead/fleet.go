@@ -231,6 +231,8 @@ func (q *queries) Answer(ctx context.Context, what string, id messages.DeviceID,
 		return q.get(ctx, device+"/latest")
 	case stream.QueryWindow:
 		return q.ask(ctx, device+"/window", request)
+	case stream.QueryRollups:
+		return q.ask(ctx, device+"/rollups", request)
 	case stream.QueryDevices:
 		return q.ask(ctx, "/api/v1/sites/"+id.Site+"/devices", request)
 	}

@@ -15,10 +15,11 @@ import (
 	"github.com/wellhead/wellhead/messages"
 )
 
-// queried is what query prints as JSON: the two answers of the server as they are.
+// queried is what query prints as JSON: the two answers of the server as they are. It has readings or rollups.
 type queried struct {
 	State    json.RawMessage `json:"state"`
-	Readings json.RawMessage `json:"readings"`
+	Readings json.RawMessage `json:"readings,omitempty"`
+	Rollups  json.RawMessage `json:"rollups,omitempty"`
 }
 
 // queriedState is what query says of a state.
@@ -39,22 +40,35 @@ type queriedReading struct {
 	Sequence uint64
 }
 
+// queriedRollup is a rollup in an answer.
+type queriedRollup struct {
+	Start    string
+	Count    int64
+	Channels []struct{ Min, Max, Sum, First, Last *float64 }
+}
+
 // line is the note on one line.
 func (r *queriedReading) line() string { return strings.ReplaceAll(r.Note, "\n", " ") }
 
 func newQueryCommand() *cobra.Command {
-	var server, from, to string
+	var server, from, to, rollups string
 	var limit int
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "query SITE DEVICE",
 		Short:   "Show a device's state and its readings",
-		Long:    "Shows what a device says of itself, and its readings from the archive: the newest ones, or those between two times (from later than to: newest first).",
-		Example: "  wellhead query demo pump-1 --limit 5",
+		Long:    "Shows what a device says of itself, and its readings from the archive, or its rollups: the newest ones, or those between two times (from later than to: newest first).",
+		Example: "  wellhead query demo pump-1 --limit 5\n  wellhead query demo pump-1 --rollups 1d --limit 365",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			id := messages.DeviceID{Site: args[0], Device: args[1]}
 			query := url.Values{"limit": {strconv.Itoa(limit)}}
+			if rollups != "" {
+				if _, err := messages.ParseStep(rollups); err != nil {
+					return wrongUse(fmt.Errorf("--rollups: %w", err))
+				}
+				query.Set("step", rollups)
+			}
 			for name, value := range map[string]string{"from": from, "to": to} {
 				if value == "" {
 					continue
@@ -71,7 +85,8 @@ func newQueryCommand() *cobra.Command {
 	flags.StringVar(&server, "server", "http://127.0.0.1:8080", "where the HTTP face is")
 	flags.StringVar(&from, "from", "", "event `TIME` of the first reading, RFC 3339 or Unix ms")
 	flags.StringVar(&to, "to", "", "event `TIME` of the last reading, included")
-	flags.IntVar(&limit, "limit", 10, "most readings, at most 10000")
+	flags.IntVar(&limit, "limit", 10, "most readings or rollups, at most 10000")
+	flags.StringVar(&rollups, "rollups", "", "minutes (1m), hours (1h) or days (1d) instead of readings")
 	flags.BoolVar(&asJSON, "json", false, "print one JSON document on standard output")
 	return c
 }
@@ -97,13 +112,15 @@ func runQuery(c *cobra.Command, server string, id messages.DeviceID, query url.V
 	if err := client.Get(ctx, path, nil, &out.State); err != nil {
 		return err
 	}
-	var page struct {
-		Readings json.RawMessage `json:"readings"`
+	list := "/readings"
+	if query.Has("step") {
+		list = "/rollups"
 	}
-	if err := client.Get(ctx, path+"/readings", query, &page); err != nil {
+	var page struct{ Readings, Rollups json.RawMessage }
+	if err := client.Get(ctx, path+list, query, &page); err != nil {
 		return err
 	}
-	out.Readings = page.Readings
+	out.Readings, out.Rollups = page.Readings, page.Rollups
 	if asJSON {
 		return writeJSON(c.OutOrStdout(), out)
 	}
@@ -113,12 +130,8 @@ func runQuery(c *cobra.Command, server string, id messages.DeviceID, query url.V
 // write says it in words.
 func (q *queried) write(w io.Writer) error {
 	var state queriedState
-	var readings []queriedReading
 	if err := json.Unmarshal(q.State, &state); err != nil {
 		return fmt.Errorf("the server's state of the device: %w", err)
-	}
-	if err := json.Unmarshal(q.Readings, &readings); err != nil {
-		return fmt.Errorf("the server's readings: %w", err)
 	}
 	n := state.Counts
 	seen := "never seen"
@@ -131,10 +144,40 @@ func (q *queried) write(w io.Writer) error {
 	if r := state.Latest; r != nil {
 		fmt.Fprintf(w, "newest: %s  %s  %s\n\nin the archive:\n", r.Time, valuesText(r.Values), r.line())
 	}
+	if q.Rollups != nil {
+		return q.writeRollups(w)
+	}
+	var readings []queriedReading
+	if err := json.Unmarshal(q.Readings, &readings); err != nil {
+		return fmt.Errorf("the server's readings: %w", err)
+	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "time\tvalues\tnote\tsequence")
 	for _, r := range readings {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", r.Time, valuesText(r.Values), r.line(), r.Sequence)
+	}
+	return table.Flush()
+}
+
+// writeRollups writes a line for each channel of a rollup.
+func (q *queried) writeRollups(w io.Writer) error {
+	var rollups []queriedRollup
+	if err := json.Unmarshal(q.Rollups, &rollups); err != nil {
+		return fmt.Errorf("the server's rollups: %w", err)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "start\treadings\tchannel\tmin\tmax\tsum\tfirst\tlast")
+	for _, r := range rollups {
+		for i, c := range r.Channels {
+			fmt.Fprintf(table, "%s\t%d\t%d", r.Start, r.Count, i)
+			for _, v := range []*float64{c.Min, c.Max, c.Sum, c.First, c.Last} {
+				fmt.Fprint(table, "\t", valuesText([]*float64{v}))
+			}
+			fmt.Fprintln(table)
+		}
+		if len(r.Channels) == 0 {
+			fmt.Fprintf(table, "%s\t%d\n", r.Start, r.Count)
+		}
 	}
 	return table.Flush()
 }

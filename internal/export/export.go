@@ -52,7 +52,7 @@ type Options struct {
 	Site     string
 	Devices  []string // empty = all of the site
 	From, To string   // RFC 3339 or Unix milliseconds, both included; empty = no limit
-	Step     string   // rollups of 1m or 1h; empty = readings
+	Step     string   // rollups of 1m, 1h or 1d; empty = readings
 	Channels int      // least columns for values; 0 = as the newest readings have
 	Format   Format
 	Progress func(rows int64) // told now and then; may be nil

@@ -20,6 +20,7 @@ type Shard struct {
 	Repeated    uint64                       // batches that came again
 	Rollups     uint64                       // rollup rows written
 	Recomputed  uint64                       // rollups made again from the archive
+	RollupsKept uint64                       // those that were not, because rows they count have expired
 	Snapshots   uint64                       // snapshots put
 	Checkpoints uint64
 	Panics      uint64
@@ -123,6 +124,7 @@ var sums = []struct {
 	{describe("batches_repeated_total", "Batches that a producer sent again and that were applied once."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Repeated) }},
 	{describe("rollups_total", "Rollup rows written."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Rollups) }},
 	{describe("rollups_recomputed_total", "Rollups made again from the archive."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Recomputed) }},
+	{describe("rollups_kept_total", "Rollups that a reading touched late and that were left as they are: they count readings that have expired since, and would become smaller. The reading itself is stored."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.RollupsKept) }},
 	{describe("snapshots_total", "Snapshots put."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Snapshots) }},
 	{describe("checkpoints_total", "Checkpoints made."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Checkpoints) }},
 	{describe("device_panics_total", "Times that a device's actor panicked and was restarted."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Panics) }},
