@@ -124,7 +124,9 @@ func TestDaysAgainstPlain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got = append(got, page...)
+			if got = append(got, page...); len(got) > len(want) {
+				break
+			}
 			if limit == 0 || len(page) < limit {
 				break
 			}

@@ -138,7 +138,7 @@ func TestExportRefuses(t *testing.T) {
 		{exportPath + "?from=5&to=4", 400, "goes forward"},
 		{exportPath + "?from=now", 400, "from=now"},
 		{exportPath + "?format=parquet", 400, "format"},
-		{exportPath + "?step=1d", 400, "step"},
+		{exportPath + "?step=1w", 400, "step"},
 		{exportPath + "?channels=65", 400, "channels"},
 		{exportPath + "?limit=5", 400, "limit"},
 	} {

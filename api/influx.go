@@ -110,6 +110,9 @@ func (s *server) influxWrite(w http.ResponseWriter, r *http.Request, d influxDia
 		writeInfluxProblem(w, d, err)
 		return
 	}
+	if in.stored && in.uncertain(time.Now().UnixMilli()) {
+		w.Header().Set("Wellhead-Stored", "false") // sending again would not tell more
+	}
 	if len(in.ignoredTags) > 0 {
 		w.Header().Set("Wellhead-Ignored-Tags", strings.Join(in.ignoredTags, ","))
 	}

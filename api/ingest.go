@@ -42,7 +42,7 @@ type refusal struct {
 
 type ingestAnswer struct {
 	Accepted     int       `json:"accepted" doc:"Readings that the stream has acknowledged; with wait=stored: that the archive has."`
-	Stored       bool      `json:"stored" doc:"Whether the archive is known to have them. They are stored within seconds in any case; ask with wait=stored to hear of it. With it, false means that one grew older than limits.max-age on its way: send the same again, and what is too old is refused with a reason."`
+	Stored       bool      `json:"stored" doc:"Whether the archive is known to have them. They are stored within seconds in any case; ask with wait=stored to hear of it. With it, false means that one is older than a retention class keeps, or grew older than limits.max-age on its way: what is not stored then is in rejects."`
 	RefusedCount int       `json:"refusedCount"`
 	Refused      []refusal `json:"refused" doc:"The first 1000 of the refused readings. All others in the request were taken."`
 	IgnoredTags  []string  `json:"ignoredTags,omitempty" doc:"Tags of line protocol that are not kept: only the tag device is."`
@@ -103,7 +103,8 @@ func (s *server) ingest(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	s.answerIngest(w, in, in.stored && !in.outgrew(time.Now().UnixMilli()))
+	now := time.Now().UnixMilli()
+	s.answerIngest(w, in, in.stored && !in.outgrew(now) && !in.uncertain(now))
 }
 
 // ingested takes what a request brings.
@@ -319,6 +320,7 @@ type intake struct {
 	arrival      int64 // of the request, ms; event times are measured against it
 	maxFuture    int64 // ms an event time may be ahead of it; 0 = no limit
 	maxAge       int64 // ms an event time may be behind it; 0 = no limit
+	certainAge   int64 // ms an event time may be behind so that no device refuses it; 0 = as maxAge
 	oldest       int64 // event time among the accepted
 	stored       bool  // it is waited for until all are stored
 	decoder      messages.Decoder
@@ -333,7 +335,7 @@ type intake struct {
 func (s *server) newIntake(stored bool) *intake {
 	return &intake{
 		arrival: time.Now().UnixMilli(), maxFuture: s.Limits.MaxFuture.Milliseconds(), maxAge: s.Limits.MaxAge.Milliseconds(),
-		oldest: Latest, stored: stored,
+		certainAge: s.Limits.CertainAge.Milliseconds(), oldest: Latest, stored: stored,
 	}
 }
 
@@ -351,6 +353,12 @@ func (in *intake) untimely(t int64) string {
 // outgrew tells that a reading was young enough when it came, and no longer now, so that the device may
 // have refused it: it arrives at the device after it arrived here.
 func (in *intake) outgrew(now int64) bool { return in.maxAge > 0 && in.oldest <= now-in.maxAge }
+
+// uncertain tells that a reading is so old that its device's retention class decides whether it is stored or
+// goes to rejects.
+func (in *intake) uncertain(now int64) bool {
+	return in.certainAge > 0 && in.oldest <= now-in.certainAge
+}
 
 func (in *intake) refuse(r refusal) {
 	in.refusedCount++

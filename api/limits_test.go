@@ -55,6 +55,23 @@ func TestPostOutgrown(t *testing.T) {
 	f.do(t, "POST", posts+"?wait=stored", fmt.Sprintf(`{"device":"a","time":%d,"values":[1]}`, old)).problem(t, 400)
 }
 
+// TestPostUncertain sends a reading that some retention class keeps and another does not: it is taken, and not
+// said to be stored, since the device may have refused it.
+func TestPostUncertain(t *testing.T) {
+	f := start(t, func(o *api.Options) { o.Limits.MaxAge, o.Limits.CertainAge = 5*time.Hour, time.Hour })
+	for ago, want := range map[time.Duration]string{
+		59 * time.Minute:  `{"accepted":1,"stored":true,"refusedCount":0,"refused":[]}` + "\n",
+		61 * time.Minute:  `{"accepted":1,"stored":false,"refusedCount":0,"refused":[]}` + "\n",
+		299 * time.Minute: `{"accepted":1,"stored":false,"refusedCount":0,"refused":[]}` + "\n",
+	} {
+		at := time.Now().Add(-ago).UnixMilli()
+		if got := f.do(t, "POST", posts+"?wait=stored", fmt.Sprintf(`{"device":"a","time":%d,"values":[1]}`, at)); got.text != want {
+			t.Errorf("%v ago: got %s, want %s", ago, got.text, want)
+		}
+	}
+	f.do(t, "POST", posts, fmt.Sprintf(`{"device":"a","time":%d,"values":[1]}`, time.Now().Add(-301*time.Minute).UnixMilli())).problem(t, 400)
+}
+
 // slow is an Ingest that takes its time.
 type slow struct {
 	api.Ingest

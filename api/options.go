@@ -80,6 +80,10 @@ type Limits struct {
 	// ahead of, or behind, this machine's clock. The device decides again by the arrival time; what it
 	// refuses nobody tells the sender, so they should be its limits. 0 = no limit.
 	MaxFuture, MaxAge time.Duration
+	// CertainAge is the age below which no device refuses a reading for its age. Between it and MaxAge the
+	// device's retention class decides, which is not known here: such a reading is taken, and with wait=stored
+	// it is not said to be stored, for it may be in rejects. 0 = all up to MaxAge are certain.
+	CertainAge time.Duration
 }
 
 // Largest page of readings, and the default.

@@ -1,6 +1,14 @@
 package persistence
 
-import "time"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wellhead/wellhead/messages"
+)
 
 // DefaultClass is the retention class of whoever names none.
 const DefaultClass = "default"
@@ -46,4 +54,35 @@ func (c Classes) Longest() Age {
 		later(&longest.Rollups, age.Rollups)
 	}
 	return longest
+}
+
+// Shortest returns the smallest ages of all classes; for ever only when all of them are.
+func (c Classes) Shortest() Age {
+	var shortest Age
+	for _, age := range c {
+		shortest.Readings = shorter(shortest.Readings, age.Readings)
+		shortest.Rollups = shorter(shortest.Rollups, age.Rollups)
+	}
+	return shortest
+}
+
+// shorter returns the smaller of two ages, of which 0 is for ever.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// Check returns an error that wraps messages.ErrInvalid and lists what there is, unless the class is configured.
+// Empty, for the level above's, and DefaultClass always are.
+func (c Classes) Check(class string) error {
+	if _, ok := c[class]; ok || class == "" || class == DefaultClass {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(c))
+	if !slices.Contains(names, DefaultClass) {
+		names = slices.Insert(names, 0, DefaultClass)
+	}
+	return fmt.Errorf("%w: there is no retention class %q, only %s: add it to the member's configuration (retention) first, or name one of those", messages.ErrInvalid, class, strings.Join(names, ", "))
 }

@@ -38,6 +38,7 @@ type fleet struct {
 	member   *actors.Member
 	streams  *stream.Streams
 	registry persistence.Registry
+	classes  persistence.Classes
 }
 
 // outward turns an error of the actors into one that the HTTP face knows.
@@ -131,11 +132,26 @@ func (f *fleet) Rollups(ctx context.Context, id messages.DeviceID, step messages
 }
 
 func (f *fleet) Control(ctx context.Context, id messages.DeviceID, c messages.Control) error {
+	if err := f.checkClass(c); err != nil {
+		return err
+	}
 	return f.streams.Control(ctx, id, messages.AppendControl(nil, c))
 }
 
 func (f *fleet) SiteControl(ctx context.Context, site string, c messages.Control) error {
+	if err := f.checkClass(c); err != nil {
+		return err
+	}
 	return f.streams.SiteControl(ctx, site, messages.AppendControl(nil, c))
+}
+
+// checkClass refuses settings that name a retention class which is not configured. Devices that have one from
+// before it was taken out of the configuration are of the default class.
+func (f *fleet) checkClass(c messages.Control) error {
+	if c.Settings == nil {
+		return nil
+	}
+	return f.classes.Check(c.Settings.Retention)
 }
 
 func (f *fleet) SiteSettings(ctx context.Context, site string) (messages.SiteSettings, error) {

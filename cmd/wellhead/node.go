@@ -274,8 +274,9 @@ func (n *node) openHTTP(ctx context.Context) error {
 		return fmt.Errorf("make the HTTP face's publisher: %w", err)
 	}
 	n.closing(n.publisher.Close)
+	oldest, certain := agesTaken(n.cfg)
 	handler := api.New(api.Options{
-		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry()},
+		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry(), classes: classes(n.cfg)},
 		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards), n.streams}, Live: n.client, Health: n,
 		Rejects:  rejects{n.streams},
 		Registry: n.streams.Registry(), Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
@@ -285,7 +286,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 			Body: n.cfg.Limits.Body, Bodies: n.cfg.Limits.Bodies, LiveBuffer: int(n.cfg.Limits.LiveBuffer),
 			Listeners: n.cfg.Limits.Listeners, Exports: n.cfg.Limits.Exports, Export: n.cfg.Limits.Export,
 			Query: n.cfg.Limits.Query, Ingest: n.cfg.Limits.Ingest, Stored: n.cfg.Limits.Stored,
-			MaxFuture: n.cfg.Limits.MaxFuture, MaxAge: oldestKept(n.cfg),
+			MaxFuture: n.cfg.Limits.MaxFuture, MaxAge: oldest, CertainAge: certain,
 		},
 	})
 	answers := &queries{handler: handler, shards: n.cfg.Shards, stored: n.member.Stored}
@@ -322,14 +323,17 @@ func (n *node) openHTTP(ctx context.Context) error {
 	return nil
 }
 
-// oldestKept is the age from which on a reading ends in rejects: the devices refuse it, or the archive,
-// which keeps nothing beyond its retention. 0 = none is too old.
-func oldestKept(cfg *config.Config) time.Duration {
-	age := cfg.Limits.MaxAge
-	if kept := classes(cfg).Of(persistence.DefaultClass).Readings; kept > 0 && (age == 0 || kept < age) {
-		age = kept
+// agesTaken returns the age from which on every device refuses a reading, and the one below which none does for
+// its age: between the two it is the device's retention class that decides. 0 = there is no such age.
+func agesTaken(cfg *config.Config) (oldest, certain time.Duration) {
+	all := classes(cfg)
+	least := func(age time.Duration) time.Duration {
+		if m := cfg.Limits.MaxAge; age == 0 || m != 0 && m < age {
+			return m
+		}
+		return age
 	}
-	return age
+	return least(all.Longest().Readings), least(all.Shortest().Readings)
 }
 
 // Ready implements api.Health.

@@ -80,6 +80,8 @@ func TestMistakesHaveALine(t *testing.T) {
 		{"list for a scalar", "name: [a, b]\n", []string{"1: name: one value is wanted here"}},
 		{"out of range", "shards: 0\n", []string{"1: shards: 0 is not between 1 and 4096"}},
 		{"together", "archive: cassandra\n", []string{"cassandra.hosts: archive is cassandra, so name at least one host"}},
+		{"class too short", "retention:\n  raw: 90m\n", []string{"1: retention: raw: 90m: write 0 (for ever), or at least 2h: the rollup of the running hour is made anew from its readings where a snapshot is missing"}},
+		{"class of no name", "rollup-retention:\n  \"a b\": 3h\n", []string{`1: rollup-retention: "a b": a class has a name of 1 to 64 letters, digits, _ and -`}},
 		{"open to all", "name: a\nnats: 0.0.0.0:4222\n", []string{
 			"2: nats: 0.0.0.0:4222 can be reached from other machines, and anybody there could read and write everything; listen on 127.0.0.1, or make credentials with `wellhead site add` and set credentials: true",
 		}},

@@ -145,7 +145,7 @@ var Keys = []Key{
 
 	{
 		Name: "retention", Zero: "for ever", Hit: "the reading is gone; one that is older on arrival is refused",
-		Doc:  "Retention classes: how long readings are kept from their event time on, by class: `{default: 0, raw: 90d}`, or default=0,raw=90d. Sites and devices name theirs in their settings; `default` is for those that name none.",
+		Doc:  "Retention classes: how long readings are kept from their event time on, by class: `{default: 0, raw: 90d}`, or default=0,raw=90d; at least 2h. Sites and devices name theirs in their settings; `default` is for those that name none.",
 		kind: "durations", set: durations(func(c *Config) *map[string]dur { return &c.Retention }),
 	},
 	{
@@ -299,11 +299,11 @@ var Keys = []Key{
 	},
 	{
 		Name: "cassandra.retention", Default: "0", Zero: "for ever", Hit: "the reading is gone; one that is older on arrival is refused", Doc: "How long readings are kept, from their event time on.",
-		kind: "duration", set: duration(func(c *Config) *dur { return &c.Cassandra.Retention }),
+		kind: "duration", set: durationOr0(func(c *Config) *dur { return &c.Cassandra.Retention }, shortestKept),
 	},
 	{
 		Name: "cassandra.rollup-retention", Default: "0", Zero: "as cassandra.retention", Doc: "How long rollups are kept.",
-		kind: "duration", set: duration(func(c *Config) *dur { return &c.Cassandra.RollupRetention }),
+		kind: "duration", set: durationOr0(func(c *Config) *dur { return &c.Cassandra.RollupRetention }, shortestKept),
 	},
 	{Name: "cassandra.username", Doc: "User name.", kind: "text", set: text(func(c *Config) *string { return &c.Cassandra.Username })},
 	{Name: "cassandra.password", Doc: "Password. Better in the environment than in the file.", kind: "text", set: text(func(c *Config) *string { return &c.Cassandra.Password })},

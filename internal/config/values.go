@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,6 +103,11 @@ func numbers(p func(*Config) *map[string]int) setter {
 	}
 }
 
+// shortestKept is what a retention class keeps at least: the running hour and the one before it.
+const shortestKept = 2 * time.Hour
+
+var className = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
 func durations(p func(*Config) *map[string]dur) setter {
 	return func(c *Config, s string) error {
 		*p(c) = nil
@@ -116,8 +122,11 @@ func durations(p func(*Config) *map[string]dur) setter {
 				return fmt.Errorf("%q: write name=duration, like raw=90d", part)
 			case err != nil:
 				return fmt.Errorf("%s: %w", name, err)
-			case d < 0 || d > 0 && d < time.Hour:
-				return fmt.Errorf("%s: %s: write 0 (for ever), or at least 1h", name, length)
+			case d < 0 || d > 0 && d < shortestKept:
+				return fmt.Errorf("%s: %s: write 0 (for ever), or at least 2h: the rollup of the running hour is made anew from its readings where a snapshot is missing", name, length)
+			}
+			if !className.MatchString(name) {
+				return fmt.Errorf("%q: a class has a name of 1 to 64 letters, digits, _ and -", name)
 			}
 			if *p(c) == nil {
 				*p(c) = make(map[string]dur)
