@@ -42,7 +42,10 @@ func schemaCommand(use, short string, migrate bool) *cobra.Command {
 			ctx, cancel := context.WithTimeout(c.Context(), time.Hour)
 			defer cancel()
 			if migrate {
-				if err := migrateData(cfg); err != nil {
+				if _, err := schemas(ctx, cfg); err != nil {
+					return err // before anything is changed
+				}
+				if err := migrateData(ctx, cfg, func(what string) { fmt.Fprintln(c.ErrOrStderr(), what) }); err != nil {
 					return err
 				}
 			}
@@ -90,10 +93,15 @@ func schemas(ctx context.Context, cfg *config.Config) ([]persistence.Schema, err
 	return out, nil
 }
 
-// migrateData migrates what is in the data folder. Cassandra's tables have had one version only so far.
-func migrateData(cfg *config.Config) error {
+// migrateData migrates the archive, wherever it is, and what else is in the data folder.
+func migrateData(ctx context.Context, cfg *config.Config, tell func(string)) error {
+	if cfg.Archive == "cassandra" {
+		if _, err := cassandra.Migrate(ctx, cassandraOptions(cfg, slog.New(slog.DiscardHandler)), tell); err != nil {
+			return err
+		}
+	}
 	for _, part := range embedded(cfg) {
-		if _, err := pebble.Migrate(part[0], part[1]); err != nil {
+		if _, err := pebble.Migrate(part[0], part[1], tell); err != nil {
 			return err
 		}
 	}

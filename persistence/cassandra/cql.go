@@ -61,6 +61,7 @@ const (
 	cqlReadLayout   = `SELECT version, shards, grps, bucket_ms FROM layout WHERE name = 'archive'`
 	cqlReadVersion  = `SELECT version FROM %s.layout WHERE name = 'archive'`
 	cqlInsertLayout = `INSERT INTO layout (name, version, shards, grps, bucket_ms) VALUES ('archive', ?, ?, ?, ?) IF NOT EXISTS`
+	cqlRaiseVersion = `UPDATE layout SET version = ? WHERE name = 'archive' IF version = ?`
 	cqlReadSync     = `SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'`
 	cqlPing         = `SELECT version FROM layout WHERE name = 'archive'`
 

@@ -17,7 +17,8 @@ var allowed = []*regexp.Regexp{
 	shape(`CREATE KEYSPACE IF NOT EXISTS %s WITH replication = %s`),
 	shape(`CREATE TABLE IF NOT EXISTS {name} \( ({name} {type}, )+PRIMARY KEY \(({name}|\({names}\))(, {name})*\) ?\)( {order}( AND {windows})?)?`),
 	shape(`INSERT INTO {name} \({names}\) VALUES \({values}\)( IF NOT EXISTS| USING TIMESTAMP \?| USING TTL \?| USING TIMESTAMP \? AND TTL \?)?`),
-	shape(`SELECT {column}(, {column})* FROM {name}(\.{name})? WHERE {name} (=|>=|<=) {value}( AND {name} (=|>=|<=) {value})*( ORDER BY {directions})?( LIMIT 1)?`),
+	shape(`SELECT {column}(, {column})* FROM (%s\.)?{name}(\.{name})? WHERE {name} (=|>=|<=) {value}( AND {name} (=|>=|<=) {value})*( ORDER BY {directions})?( LIMIT 1)?`),
+	shape(`UPDATE layout SET version = \? WHERE name = 'archive' IF version = \?`),
 	shape(`DELETE FROM {name} USING TIMESTAMP \? WHERE {name} = \?( AND {name} = \?)*`),
 }
 

@@ -95,25 +95,26 @@ func createSchema(ctx context.Context, s *gocql.Session, o Options) error {
 	if got != want {
 		return fmt.Errorf("the archive in keyspace %s was created with %v and cannot be opened with %v: give the same, or another keyspace", o.Keyspace, got, want)
 	}
-	return addAccounts(ctx, s, o)
+	_, err = addAccounts(ctx, s, o)
+	return err
 }
 
-// addAccounts makes the table of accounts in a keyspace that is older than it.
-func addAccounts(ctx context.Context, s *gocql.Session, o Options) error {
+// addAccounts makes the table of accounts in a keyspace that is older than it, and tells whether it was missing.
+func addAccounts(ctx context.Context, s *gocql.Session, o Options) (added bool, err error) {
 	var table string
-	err := s.Query(cqlFindAccounts, o.Keyspace).WithContext(ctx).Scan(&table)
+	err = s.Query(cqlFindAccounts, o.Keyspace).WithContext(ctx).Scan(&table)
 	if err == nil {
-		return nil
+		return false, nil
 	}
 	if !errors.Is(err, gocql.ErrNotFound) {
-		return fmt.Errorf("look for the table of accounts in keyspace %s: %w", o.Keyspace, err)
+		return false, fmt.Errorf("look for the table of accounts in keyspace %s: %w", o.Keyspace, err)
 	}
 	creating, err := connectToCreate(ctx, o, o.Keyspace)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer creating.Close()
-	return change(ctx, creating, cqlCreateAccounts)
+	return true, change(ctx, creating, cqlCreateAccounts)
 }
 
 func isInvalid(err error) bool {
@@ -132,31 +133,6 @@ func readLayout(ctx context.Context, s *gocql.Session, keyspace string) (layout,
 		return got, fmt.Errorf("read the archive's layout in keyspace %s: %w", keyspace, err)
 	}
 	return got, nil
-}
-
-// Schema tells which version the tables have, creating nothing.
-func Schema(ctx context.Context, o Options) (persistence.Schema, error) {
-	out := persistence.Schema{Part: "archive", Where: "cassandra keyspace " + o.Keyspace, Program: schemaVersion}
-	o, err := o.complete()
-	if err != nil {
-		return out, fmt.Errorf("cassandra archive: %w", err)
-	}
-	s, err := connect(ctx, o, func(*gocql.ClusterConfig) {})
-	if err != nil {
-		return out, err
-	}
-	defer s.Close()
-	var table string
-	if err := s.Query(cqlFindLayout, o.Keyspace).WithContext(ctx).Scan(&table); errors.Is(err, gocql.ErrNotFound) {
-		return out, nil
-	} else if err != nil {
-		return out, fmt.Errorf("look for the archive's tables in keyspace %s: %w", o.Keyspace, err)
-	}
-	err = s.Query(fmt.Sprintf(cqlReadVersion, o.Keyspace)).WithContext(ctx).Scan(&out.Data)
-	if out.Found = err == nil; err != nil && !errors.Is(err, gocql.ErrNotFound) {
-		return out, fmt.Errorf("read the schema's version: %w", err)
-	}
-	return out, nil
 }
 
 // createTables creates the tables and then says the layout, unless another creator has been faster:

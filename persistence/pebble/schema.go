@@ -35,9 +35,9 @@ func Schema(part, dir string) (persistence.Schema, error) {
 }
 
 // Migrate brings the database in dir to this program's version, step by step; each is synced before the
-// next begins, so that one that is broken off goes on when it is run again. It reports whether there was
-// something to do.
-func Migrate(part, dir string) (changed bool, err error) {
+// next begins, so that one that is broken off goes on when it is run again. tell hears of each step. It
+// reports whether there was something to do.
+func Migrate(part, dir string, tell func(string)) (changed bool, err error) {
 	s, err := Schema(part, dir)
 	if err != nil || !s.Found || s.Data == s.Program {
 		return false, err
@@ -55,6 +55,7 @@ func Migrate(part, dir string) (changed bool, err error) {
 		if step == nil {
 			return changed, fmt.Errorf("%s: no way is known from version %d on: use the program that wrote it, export, and import", dir, v)
 		}
+		tell(fmt.Sprintf("%s: from version %d to %d", dir, v, v+1))
 		if err := step(db); err != nil {
 			return changed, fmt.Errorf("%s: from version %d to %d: %w", dir, v, v+1, err)
 		}

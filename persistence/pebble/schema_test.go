@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -44,24 +45,35 @@ func TestSchemaOfOtherVersions(t *testing.T) {
 			t.Errorf("open: got %v, want %q in it", err, want)
 		}
 	}
+	var told []string
+	tell, errBroken := func(what string) { told = append(told, what) }, errors.New("broken off")
 	set(layoutVersion + 1)
 	refused("use the newer program")
-	if _, err := Migrate("archive", dir); err == nil || !strings.Contains(err.Error(), "newer program") {
+	if _, err := Migrate("archive", dir, tell); err == nil || !strings.Contains(err.Error(), "newer program") {
 		t.Errorf("migrate newer data: %v", err)
 	}
 	set(layoutVersion - 1)
 	refused("run `wellhead schema migrate`")
-	if _, err := Migrate("archive", dir); err == nil || !strings.Contains(err.Error(), "no way is known") {
+	if _, err := Migrate("archive", dir, tell); err == nil || !strings.Contains(err.Error(), "no way is known") {
 		t.Errorf("migrate without a step: %v", err)
 	}
 	ran := 0
+	migrations[layoutVersion-1] = func(*pebble.DB) error { ran++; return errBroken }
+	if changed, err := Migrate("archive", dir, tell); changed || !errors.Is(err, errBroken) {
+		t.Errorf("a step that is broken off: changed %v, %v", changed, err)
+	}
+	refused("run `wellhead schema migrate`")
+	ran, told = 0, nil
 	migrations[layoutVersion-1] = func(*pebble.DB) error { ran++; return nil }
 	t.Cleanup(func() { delete(migrations, layoutVersion-1) })
 	set(layoutVersion - 1)
 	for i, want := range []bool{true, false} {
-		if changed, err := Migrate("archive", dir); err != nil || changed != want || ran != 1 {
+		if changed, err := Migrate("archive", dir, tell); err != nil || changed != want || ran != 1 {
 			t.Errorf("migrate %d: changed %v, %v; the step ran %d times; want %v and 1", i, changed, err, ran, want)
 		}
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "from version 0 to 1") {
+		t.Errorf("told %q", told)
 	}
 	openArchive(t, dir, Options{Shards: 8})
 }
