@@ -17,7 +17,7 @@ BENCH   ?= .
 CASES   ?= batch heard device single latency fleet
 COUNT   ?= 3
 
-.PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws web cover clean
+.PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws fixture web cover clean
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ simulate-faults: ## run the shard's core through SEEDS=2000 seeds of faults
 
 break-laws: ## break each law of replay and ownership once and want the simulation to see it
 	WELLHEAD_BREAK_LAWS=1 $(GO) test ./actors -run TestBrokenLawsAreSeen -v -timeout 60m
+
+fixture: ## keep data of the present version for tests/testdata: make fixture VERSION_OF_DATA=2, before that is raised
+	scripts/fixture tests/testdata/data-v$(or $(VERSION_OF_DATA),$(error say which: make fixture VERSION_OF_DATA=2)).tgz
 
 web: ## nothing to build yet
 	@echo "The page is one plain file in web/, embedded as it is: nothing to build."

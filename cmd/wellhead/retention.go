@@ -38,6 +38,9 @@ func (n *node) expireWith(archive *pebble.Archive) {
 	if archive == nil {
 		return
 	}
+	for class, devices := range archive.Unconfigured() {
+		n.log.Warn("devices name a retention class that is not configured: they are kept as those of the default class; configure it under retention, or name another in their settings", "class", class, "devices", devices)
+	}
 	n.metrics.Count(
 		telemetry.Counter{Name: "expired_chunks_total", Help: "Chunks of readings that the embedded archive dropped, all of them older than their retention class.", Read: func() uint64 { chunks, _ := archive.Expired(); return chunks }},
 		telemetry.Counter{Name: "expired_rollups_total", Help: "Rollups that the embedded archive dropped, older than their retention class.", Read: func() uint64 { _, rollups := archive.Expired(); return rollups }},

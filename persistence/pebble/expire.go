@@ -115,6 +115,20 @@ func (a *Archive) loadClasses() error {
 	})
 }
 
+// Unconfigured returns how many devices are in each retention class that is not configured any more.
+func (a *Archive) Unconfigured() map[string]int {
+	k := &a.keeping
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	out := make(map[string]int)
+	for _, class := range k.of {
+		if k.classes.Check(class) != nil {
+			out[class]++
+		}
+	}
+	return out
+}
+
 // expireMost bounds one round of Expire: devices looked at, and chunks and rollups dropped.
 const expireMost = 4096
 

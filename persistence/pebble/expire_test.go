@@ -73,7 +73,20 @@ func TestExpire(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
+	renamed := o
+	renamed.Classes = persistence.Classes{"brief": o.Classes["short"]}
+	a = openArchive(t, dir, renamed)
+	if got := a.Unconfigured(); len(got) != 1 || got["short"] != 1 {
+		t.Errorf("classes that are not configured: %v, want one device of short", got)
+	}
+	want(a, short, 32, 8, 10) // as the default; what was dropped is gone
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
 	a = openArchive(t, dir, o)
+	if got := a.Unconfigured(); len(got) != 0 {
+		t.Errorf("classes that are not configured: %v, want none", got)
+	}
 	want(a, short, 29, 8, 10)
 	clock.Store(begin + 104*slice) // the rollups of 4 hours ended 100 hours ago or more
 	expireAll(t, a)
