@@ -123,7 +123,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenArchive(dir, Options{Shards: 8}); err == nil || !strings.Contains(err.Error(), "layout") {
+	if _, err := OpenArchive(dir, Options{Shards: 8}); err == nil || !strings.Contains(err.Error(), "use the newer program") {
 		t.Errorf("open a later layout: got %v", err)
 	}
 }
