@@ -361,7 +361,8 @@ func (c *core) drained() bool {
 		return true
 	}
 	k := &c.saved
-	return c.inFlight.count == 0 && !c.round.running && k.Stored == c.applied && k.Snapshotted == c.applied
+	return c.inFlight.count == 0 && !c.round.running && k.Stored == c.applied && k.Snapshotted == c.applied &&
+		len(c.gather.batch.Devices) == 0 && c.flushing == 0 // running rollups, which no message waits for
 }
 
 // lose ends the core: what is under way is left to the next owner.

@@ -40,7 +40,11 @@ func (c *core) addDirty(e *entry, list []Dirty) {
 		if d.Sequence >= b.sequence {
 			b.sequence, b.writeTime = d.Sequence, d.WriteTime
 		}
-		b.after = c.gather.no
+		if len(c.gather.batch.Devices) > 0 { // an empty one need never be appended
+			b.after = c.gather.no
+		} else {
+			b.after = c.gather.no - 1
+		}
 		if name := c.nameOf(d.Sequence); name != noMessage {
 			c.inFlight.at(name).open++
 			b.messages = append(b.messages, name)

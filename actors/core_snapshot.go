@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 )
 
@@ -63,7 +64,7 @@ func (c *core) stepSnapshots() {
 		r.queue = r.queue[1:]
 		switch {
 		case e.ready():
-			c.launch(&op{kind: opSnapshot, entry: e})
+			c.launch(&op{kind: opSnapshot, entry: e, resting: e.row.Status == messages.StatusOffline})
 		case e.phase == loading || e.phase == active:
 			r.queue = append(r.queue, e)
 		}
@@ -103,6 +104,19 @@ func (c *core) captured(o *op) {
 	o.entry.unsaved = false
 	r.held = append(r.held, h)
 	r.bytes += len(o.data)
+	for _, row := range o.open {
+		if row.WriteTime > 0 {
+			c.addRollup(o.entry, row)
+		}
+	}
+	for _, d := range o.dirty {
+		if d.WriteTime > 0 {
+			c.addDirty(o.entry, []Dirty{d})
+		}
+	}
+	if len(o.dirty) > 0 {
+		c.wakeDirty() // there may be nothing to append that would
+	}
 }
 
 // putHeld stores captured states that a saved checkpoint covers.

@@ -144,7 +144,9 @@ type op struct {
 	status  StatusChange            // opTick
 	changed bool                    // opTick
 	data    []byte                  // opSnapshot
-	open    []persistence.RollupRow // opSnapshot
+	resting bool                    // opSnapshot: it is offline, so its running rollups are written too
+	open    []persistence.RollupRow // opSnapshot of a resting device
+	dirty   []Dirty                 // the same
 	raised  bool                    // opSettings: the floor was raised, so record is to be stored
 	record  []byte
 
@@ -177,7 +179,9 @@ func (o *op) perform(d *Device) {
 		}
 	case opSnapshot:
 		o.data = d.AppendSnapshot(nil)
-		o.open, _ = d.OpenRollups()
+		if o.resting {
+			o.open, o.dirty = d.OpenRollups()
+		}
 	case opTick:
 		o.status, o.changed = d.Tick(o.now)
 	case opAsk:
