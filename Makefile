@@ -16,8 +16,10 @@ STAGES  ?=
 BENCH   ?= .
 CASES   ?= batch heard device single latency fleet
 COUNT   ?= 3
+READINGS ?= 31145914
+LAYOUT  ?= rows
 
-.PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws fixture web cover clean
+.PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws fixture web cover clean headline
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +50,9 @@ bench: ## run the benchmarks; BENCH=regex chooses, COUNT=n repeats (docs/benchma
 
 bench-whole: build ## measure the whole program; CASES="batch fleet" chooses, cassandra needs real servers
 	$(if $(filter cassandra,$(CASES)),scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
+
+headline: build ## send READINGS=31145914 to real Cassandra (LAYOUT=rows) and Redis, check each, count them; half an hour
+	scripts/with-servers $(GO) run ./bench -binary bin/wellhead -readings $(READINGS) -layout $(LAYOUT) headline
 
 chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis, an outside NATS server 10 times; take away disk, Cassandra and Redis OUTAGES=6 times longer
 	WELLHEAD_KILLS=$(KILLS) WELLHEAD_NATS_KILLS=10 WELLHEAD_OUTAGES=$(OUTAGES) scripts/test setup system

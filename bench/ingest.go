@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/wellhead/wellhead/stream"
 )
@@ -115,58 +112,4 @@ func heard(ctx context.Context, b *bench) ([]figure, error) {
 			}, nil
 		},
 	})
-}
-
-// warmUp is how long Cassandra is loaded before a figure counts: until then its code is not compiled.
-const warmUp = time.Minute
-
-func onCassandra(ctx context.Context, b *bench) ([]figure, error) {
-	cassandra, redis := os.Getenv("WELLHEAD_TEST_CASSANDRA"), os.Getenv("WELLHEAD_TEST_REDIS")
-	if cassandra == "" || redis == "" {
-		return nil, errNoServers
-	}
-	keyspace := fmt.Sprintf("bench_%d", time.Now().Unix())
-	file := filepath.Join(b.dir, "cassandra.yaml")
-	text := fmt.Sprintf("archive: cassandra\nsnapshots: redis\ncassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addresses: [%q]\n  prefix: %s\n",
-		cassandra, keyspace, redis, keyspace)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	m, err := b.start(ctx, "--config", file)
-	if err != nil {
-		return nil, err
-	}
-	defer m.remove()
-	for begun, n := time.Now(), 0; time.Since(begun) < warmUp; n++ {
-		_, err := m.simulate(ctx, "--site", fmt.Sprint("warm", n), "--devices", "10000", "--readings", "20", "--rate", "max")
-		if err != nil {
-			return nil, err
-		}
-	}
-	f := figure{Case: "cassandra", What: "rows, batches of 100 devices, after 60 s of load", Unit: "readings/s", Revision: b.revision}
-	readings := strconv.Itoa(max(1, int(200*b.scale)))
-	for n := range b.runs {
-		f.Load = loadAverage()
-		before, err := m.usage()
-		if err != nil {
-			return nil, err
-		}
-		s, err := m.simulate(ctx, "--site", fmt.Sprint("site", n), "--devices", "10000", "--readings", readings, "--rate", "max")
-		if err != nil {
-			return nil, err
-		}
-		after, err := m.usage()
-		if err != nil {
-			return nil, err
-		}
-		checked, err := m.verify(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		f.Runs = append(f.Runs, s.StoredRate)
-		f.CPU, f.PeakMiB = (after.cpu-before.cpu)/s.Seconds, after.peak
-		f.Checked += checked
-	}
-	f.Value = median(f.Runs)
-	return []figure{f}, nil
 }

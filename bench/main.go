@@ -13,12 +13,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 )
 
 // scenario is one thing that is measured.
@@ -32,7 +34,8 @@ var scenarios = []scenario{
 	{"heard", "the same, one listener to the site's events", heard},
 	{"device", "batches of 100 readings of one device", oneDevice},
 	{"single", "one reading a message, acknowledged", single},
-	{"cassandra", "rows in Cassandra, batches of 100, after a warm-up", onCassandra},
+	{"cassandra", "Cassandra and Redis, batches of 100, after a warm-up", onCassandra},
+	{"headline", "31 145 914 readings to Cassandra, each checked, and counted by audit", headline},
 	{"latency", "publish → event at a subscriber, p50, p99 and most", latency},
 	{"fleet", "100 000 devices: memory, and restart after kill -9", largeFleet},
 }
@@ -58,6 +61,10 @@ type bench struct {
 	serve    []string // more flags of the member
 	runs     int
 	scale    float64 // of the number of readings
+	readings int     // of headline
+	layout   string  // of readings in Cassandra
+	warmUp   time.Duration
+	progress io.Writer // gets what commands say while they work; nil = nobody
 	revision string
 }
 
@@ -69,6 +76,9 @@ func run() int {
 	flag.StringVar(&b.dir, "dir", "", "folder for data, emptied after each run (default a temporary one)")
 	flag.IntVar(&b.runs, "runs", 3, "runs of each case; the median counts")
 	flag.Float64Var(&b.scale, "scale", 1, "share of the readings to send: 0.01 to try the program out")
+	flag.IntVar(&b.readings, "readings", headlineReadings, "readings that headline sends")
+	flag.StringVar(&b.layout, "layout", "rows", "how Cassandra keeps readings")
+	flag.DurationVar(&b.warmUp, "warm-up", warmUp, "load on Cassandra before a figure counts")
 	flag.Func("serve", "one more `FLAG` of the member, such as --config=FILE", func(s string) error {
 		b.serve = append(b.serve, s)
 		return nil

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -152,21 +152,32 @@ func (m *member) simulate(ctx context.Context, args ...string) (s sent, err erro
 	return s, err
 }
 
-// verify reads everything back that s was.
-func (m *member) verify(ctx context.Context, s sent) (checked int64, err error) {
+// checked is what `wellhead verify --json` prints.
+type checked struct {
+	Sent       int64 `json:"sent"` // different devices and event times
+	Stored     int64 `json:"stored"`
+	Checked    int64 `json:"checked"`
+	Missing    int64 `json:"missing"`
+	Different  int64 `json:"different"`
+	Unexpected int64 `json:"unexpected"`
+}
+
+// compare reads everything back that s was. Where that is not what was sent it gives what was found and an error.
+func (m *member) compare(ctx context.Context, s sent) (r checked, err error) {
 	args := strings.Fields(s.Verify)[1:]
 	for i := range args {
 		if i > 0 && args[i-1] == "--server" {
 			args[i] = m.http
 		}
 	}
-	var r struct {
-		Checked    int64 `json:"checked"`
-		Missing    int64 `json:"missing"`
-		Different  int64 `json:"different"`
-		Unexpected int64 `json:"unexpected"`
-	}
-	if err := m.bench.command(ctx, append(args, "--json"), &r); err != nil {
+	err = m.bench.command(ctx, append(args, "--json"), &r)
+	return r, err
+}
+
+// verify reads everything back that s was.
+func (m *member) verify(ctx context.Context, s sent) (int64, error) {
+	r, err := m.compare(ctx, s)
+	if err != nil {
 		return 0, err
 	}
 	if r.Missing+r.Different+r.Unexpected > 0 || r.Checked == 0 {
@@ -175,12 +186,16 @@ func (m *member) verify(ctx context.Context, s sent) (checked int64, err error) 
 	return r.Checked, nil
 }
 
-// command runs the program and reads the document that it prints.
+// command runs the program and reads the document that it prints, also when it ends with an error.
 func (b *bench) command(ctx context.Context, args []string, answer any) error {
 	cmd := exec.CommandContext(ctx, b.binary, args...)
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if b.progress != nil {
+		cmd.Stderr = io.MultiWriter(&complaint, b.progress)
+	}
 	if err := cmd.Run(); err != nil {
+		_ = json.Unmarshal(out.Bytes(), answer) // there may be none
 		return fmt.Errorf("wellhead %s: %w\n%s%s", strings.Join(args, " "), err, out.Bytes(), complaint.Bytes())
 	}
 	return json.Unmarshal(out.Bytes(), answer)
@@ -205,5 +220,3 @@ func loadAverage() string {
 	one, _, _ := strings.Cut(string(data), " ")
 	return one
 }
-
-var errNoServers = errors.New("no Cassandra: run it as scripts/with-servers go run ./bench cassandra")

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/wellhead/wellhead/internal/testenv"
+)
+
+// warmUp is how long Cassandra is loaded before a figure counts: until then its code is not compiled.
+const warmUp = time.Minute
+
+var errNoServers = errors.New("no Cassandra or no Redis: run it as scripts/with-servers go run ./bench …")
+
+// startOnCassandra starts a member on the Cassandra and the Redis that the environment names, with a
+// keyspace of its own, and loads it for a while.
+func (b *bench) startOnCassandra(ctx context.Context) (*member, error) {
+	cassandra, redis := os.Getenv(testenv.CassandraVariable), os.Getenv(testenv.RedisVariable)
+	if cassandra == "" || redis == "" {
+		return nil, errNoServers
+	}
+	keyspace := fmt.Sprintf("bench_%d", time.Now().Unix())
+	file := filepath.Join(b.dir, "cassandra.yaml")
+	text := fmt.Sprintf("archive: cassandra\nlayout: %s\nsnapshots: redis\ncassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addresses: [%q]\n  prefix: %s\n",
+		b.layout, cassandra, keyspace, redis, keyspace)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	m, err := b.start(ctx, "--config", file)
+	if err != nil {
+		return nil, err
+	}
+	for begun, n := time.Now(), 0; time.Since(begun) < b.warmUp; n++ {
+		if _, err := m.simulate(ctx, "--site", fmt.Sprint("warm", n), "--devices", "10000", "--readings", "20", "--rate", "max"); err != nil {
+			m.remove()
+			return nil, fmt.Errorf("warm up: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func onCassandra(ctx context.Context, b *bench) ([]figure, error) {
+	m, err := b.startOnCassandra(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer m.remove()
+	f := figure{
+		Case: "cassandra", What: fmt.Sprintf("%s, batches of 100 devices, after %v of load", b.layout, b.warmUp),
+		Unit: "readings/s", Revision: b.revision,
+	}
+	readings := strconv.Itoa(max(1, int(200*b.scale)))
+	for n := range b.runs {
+		f.Load = loadAverage()
+		before, err := m.usage()
+		if err != nil {
+			return nil, err
+		}
+		s, err := m.simulate(ctx, "--site", fmt.Sprint("site", n), "--devices", "10000", "--readings", readings, "--rate", "max")
+		if err != nil {
+			return nil, err
+		}
+		after, err := m.usage()
+		if err != nil {
+			return nil, err
+		}
+		checked, err := m.verify(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		f.Runs = append(f.Runs, s.StoredRate)
+		f.CPU, f.PeakMiB = (after.cpu-before.cpu)/s.Seconds, after.peak
+		f.Checked += checked
+	}
+	f.Value = median(f.Runs)
+	return []figure{f}, nil
+}
