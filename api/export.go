@@ -22,6 +22,8 @@ const (
 	// let go of before any of it is sent.
 	pageReadings = 10_000
 	pageBytes    = 1 << 20
+	// widthReadings is how many readings one look into the archive goes through for their number of values.
+	widthReadings = 50_000
 	// pageRollups is the same for rollups: 64 channels take 3.5 kB each.
 	pageRollups = 500
 	// sendAt is how much of an export is gathered before it is sent.
@@ -39,7 +41,7 @@ type exportInput struct {
 	To       string   `query:"to" doc:"Event time, RFC 3339 or Unix milliseconds, included. Left out: no end."`
 	Step     string   `query:"step" enum:"1m,1h,1d" doc:"Rollups of this length instead of readings."`
 	Format   string   `query:"format" enum:"ndjson,csv,frames" default:"ndjson" doc:"frames: the compact form that wellhead export reads."`
-	Channels int      `query:"channels" minimum:"0" maximum:"64" doc:"Columns for values, where the newest readings have fewer than some older ones. csv only."`
+	Channels int      `query:"channels" minimum:"0" maximum:"64" doc:"Columns for values. Left out: as many as the widest reading of the export has, which is looked for first. csv and frames only."`
 }
 
 // addExport registers exports.
@@ -93,6 +95,7 @@ type export struct {
 	kind     string // content type
 	devices  []messages.DeviceWidth
 	head     messages.ExportHead
+	measured bool // head has as many channels as are needed, or were asked for
 	rows     int64
 
 	w       http.ResponseWriter
@@ -146,7 +149,7 @@ func (s *server) newExport(in *exportInput) (*export, error) {
 	return e, nil
 }
 
-// begin finds the devices and how many columns their values need.
+// begin finds the devices.
 func (e *export) begin(ctx context.Context, in *exportInput) error {
 	all, err := e.fleet.Widths(ctx, in.Site)
 	if err != nil {
@@ -155,21 +158,12 @@ func (e *export) begin(ctx context.Context, in *exportInput) error {
 	if e.devices, err = chosen(all, in); err != nil {
 		return err
 	}
-	_, plain := e.form.(*messages.ExportNDJSON) // it has no columns
 	channels := in.Channels
 	for _, d := range e.devices {
-		if channels = max(channels, d.Channels); d.Channels > 0 || in.Channels > 0 || plain {
-			continue
-		}
-		// Its window is empty; the archive may still have readings.
-		err := e.fleet.Scan(ctx, messages.DeviceID{Site: e.site, Device: d.Device}, Latest, Earliest, func(s *messages.Sample) bool {
-			channels = max(channels, len(s.Values))
-			return false
-		})
-		if err != nil {
-			return err
-		}
+		channels = max(channels, d.Channels)
 	}
+	_, plain := e.form.(*messages.ExportNDJSON) // it has no columns
+	e.measured = plain || in.Channels > 0
 	e.head = messages.ExportHead{Site: e.site, Devices: len(e.devices), Channels: channels, Step: e.step}
 	return nil
 }
@@ -244,13 +238,38 @@ func exportReason(err error) string {
 }
 
 func (e *export) run(ctx context.Context) error {
+	e.sent = time.Now()
+	if !e.measured {
+		if err := e.measure(ctx); err != nil {
+			return err
+		}
+	}
 	e.out, e.sent = e.form.AppendHead(e.out, e.head), time.Now()
+	page := e.readings
+	if e.step != 0 {
+		page = e.rollups
+	}
+	if err := e.eachPage(ctx, page); err != nil {
+		return err
+	}
+	e.out = e.form.AppendEnd(e.out, messages.ExportEnd{Devices: len(e.devices), Rows: e.rows})
+	return e.send()
+}
+
+// measure finds how many columns the values need, by going through all that will be exported: the archive
+// keeps the number of values nowhere but in each reading. A wider one that is stored afterwards still breaks the export off.
+func (e *export) measure(ctx context.Context) error {
+	page := e.readingWidths
+	if e.step != 0 {
+		page = e.rollupWidths
+	}
+	return e.eachPage(ctx, page)
+}
+
+// eachPage calls page for each device until it has no more, and sends what gathers, or that more is to come.
+func (e *export) eachPage(ctx context.Context, page func(ctx context.Context, id messages.DeviceID, from int64) (next int64, more bool, err error)) error {
 	for _, d := range e.devices {
 		id := messages.DeviceID{Site: e.site, Device: d.Device}
-		page := e.readings
-		if e.step != 0 {
-			page = e.rollups
-		}
 		for from, more := e.from, true; more; {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -259,21 +278,42 @@ func (e *export) run(ctx context.Context) error {
 			if from, more, err = page(ctx, id, from); err != nil {
 				return err
 			}
-			if len(e.out) >= sendAt {
-				if err := e.send(); err != nil {
-					return err
+			if time.Since(e.sent) > aliveAfter {
+				e.out, e.sent = e.form.AppendAlive(e.out), time.Now()
+				if len(e.out) == 0 {
+					continue // the form has nothing for that
 				}
+			} else if len(e.out) < sendAt {
+				continue
 			}
-		}
-		if time.Since(e.sent) > aliveAfter {
-			e.out = e.form.AppendAlive(e.out)
 			if err := e.send(); err != nil {
 				return err
 			}
 		}
 	}
-	e.out = e.form.AppendEnd(e.out, messages.ExportEnd{Devices: len(e.devices), Rows: e.rows})
-	return e.send()
+	return nil
+}
+
+// readingWidths raises the channels to those of the readings in one page.
+func (e *export) readingWidths(ctx context.Context, id messages.DeviceID, from int64) (next int64, more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.within)
+	defer cancel()
+	seen, last := 0, int64(0)
+	err = e.fleet.Scan(ctx, id, from, e.to, func(s *messages.Sample) bool {
+		e.head.Channels = max(e.head.Channels, len(s.Values))
+		seen, last = seen+1, s.Time
+		return seen < widthReadings
+	})
+	return last + 1, err == nil && seen == widthReadings && last < e.to, err
+}
+
+// rollupWidths is readingWidths for rollups.
+func (e *export) rollupWidths(ctx context.Context, id messages.DeviceID, from int64) (next int64, more bool, err error) {
+	rows, next, more, err := e.rollupPage(ctx, id, from)
+	for i := range rows {
+		e.head.Channels = max(e.head.Channels, len(rows[i].Channels))
+	}
+	return next, more, err
 }
 
 // send sends what was gathered. A reader that takes longer than writeTimeout for a piece of it is given up.
@@ -338,12 +378,7 @@ func (e *export) keep(s *messages.Sample) {
 
 // rollups is readings for rollups.
 func (e *export) rollups(ctx context.Context, id messages.DeviceID, from int64) (next int64, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, e.within)
-	defer cancel()
-	rows, err := e.fleet.Rollups(ctx, id, e.step, from, e.to, pageRollups)
-	if errors.Is(err, ErrNotFound) {
-		return 0, false, nil // deleted since the export began
-	}
+	rows, next, more, err := e.rollupPage(ctx, id, from)
 	if err != nil {
 		return 0, false, err
 	}
@@ -351,9 +386,20 @@ func (e *export) rollups(ctx context.Context, id messages.DeviceID, from int64) 
 		return 0, false, err
 	}
 	e.rows += int64(len(rows))
-	if len(rows) < pageRollups {
-		return 0, false, nil
+	return next, more, nil
+}
+
+// rollupPage returns the device's next rollups, and where those after them begin, if there may be more.
+func (e *export) rollupPage(ctx context.Context, id messages.DeviceID, from int64) (rows []messages.Rollup, next int64, more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.within)
+	defer cancel()
+	rows, err = e.fleet.Rollups(ctx, id, e.step, from, e.to, pageRollups)
+	if errors.Is(err, ErrNotFound) {
+		return nil, 0, false, nil // deleted since the export began
+	}
+	if err != nil || len(rows) < pageRollups {
+		return rows, 0, false, err
 	}
 	last := rows[len(rows)-1].Start
-	return last + int64(e.step), last <= math.MaxInt64-int64(e.step) && last+int64(e.step) <= e.to, nil
+	return rows, last + int64(e.step), last <= math.MaxInt64-int64(e.step) && last+int64(e.step) <= e.to, nil
 }

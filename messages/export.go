@@ -15,7 +15,7 @@ import (
 // TypeExport is the content type of an export in frames, the compact form between a member and
 // `wellhead export`. A frame is its length as a varint, one byte that says its kind, and its body:
 //
-//	h  ExportHead as JSON; the first frame
+//	h  ExportHead as JSON; the first frame, but for k and x
 //	r  readings of one device: a batch (see AppendBatch) with its length before it, then a zigzag varint
 //	   for each reading: its stream sequence less the one before it
 //	u  rollups of one device
@@ -48,7 +48,7 @@ type ExportHead struct {
 	Version  int    `json:"version"`
 	Site     string `json:"site"`
 	Devices  int    `json:"devices"`
-	Channels int    `json:"channels"`       // columns for values; as many as the widest of the devices' newest readings has
+	Channels int    `json:"channels"`       // columns for values: as many as were asked for, or as the widest row has
 	Step     Step   `json:"step,omitempty"` // of rollups, ms; 0 = readings
 }
 
@@ -211,7 +211,7 @@ func (r *ExportReader) Next() (ExportPart, error) {
 		if err != nil {
 			return ExportPart{}, err
 		}
-		if !r.begun && kind != frameHead {
+		if !r.begun && kind != frameHead && kind != frameAlive && kind != frameError {
 			return ExportPart{}, fmt.Errorf("%w: an export in frames must begin with its head", ErrInvalid)
 		}
 		switch kind {

@@ -15,8 +15,8 @@ func CheckWidth(device string, time int64, channels, columns int) error {
 	if channels <= columns {
 		return nil
 	}
-	return fmt.Errorf("%w: %s at %s has %d values, and the devices' newest readings, which decide about the columns, have at most %d: "+
-		"export again with channels=%d (--channels), at most %d", ErrTooWide, device, FormatTime(time), channels, columns, channels, MaxChannels)
+	return fmt.Errorf("%w: %s at %s has %d values, and there are %d columns, as many as were asked for or as were needed when the export began: "+
+		"export again without channels (--channels), or with channels=%d or more", ErrTooWide, device, FormatTime(time), channels, columns, channels)
 }
 
 // StepName is a step as people write it: 1m, 1h, 1d.

@@ -51,7 +51,7 @@ server could not be reached, or broke off.`,
 	flags.StringVar(&f.to, "to", "", "event `TIME` of the last reading, included")
 	flags.StringVar(&f.format, "format", "", "csv, ndjson or parquet (default by the file's extension)")
 	flags.StringVar(&f.rollups, "rollups", "", "minutes (1m), hours (1h) or days (1d) instead of readings")
-	flags.IntVar(&f.channels, "channels", 0, "columns for values, if older readings have more of them than the newest")
+	flags.IntVar(&f.channels, "channels", 0, "columns for values (default as many as the widest reading has, which is looked for first and takes time)")
 	flags.StringVar(&f.out, "out", "", "`FILE` to write, - for standard output; one that is there is replaced")
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON document on standard output at the end")
 	return c

@@ -53,7 +53,7 @@ type Options struct {
 	Devices  []string // empty = all of the site
 	From, To string   // RFC 3339 or Unix milliseconds, both included; empty = no limit
 	Step     string   // rollups of 1m, 1h or 1d; empty = readings
-	Channels int      // least columns for values; 0 = as the newest readings have
+	Channels int      // columns for values, at least as the newest readings have; 0 = as the widest row has
 	Format   Format
 	Progress func(rows int64) // told now and then; may be nil
 }
@@ -153,8 +153,12 @@ func (o *Options) query() url.Values {
 			q.Set(name, value)
 		}
 	}
-	if o.Channels > 0 {
-		q.Set("channels", strconv.Itoa(o.Channels))
+	channels := o.Channels
+	if o.Format == NDJSON {
+		channels = messages.MaxChannels // it has no columns: nothing need be looked for
+	}
+	if channels > 0 {
+		q.Set("channels", strconv.Itoa(channels))
 	}
 	return q
 }

@@ -233,14 +233,15 @@ func TestTextFiles(t *testing.T) {
 
 // TestTooWide says how to go on, and following that works.
 func TestTooWide(t *testing.T) {
-	o := Options{Client: fleet(t, sent()...), Site: "demo", Devices: []string{"odd"}, Format: Parquet}
+	o := Options{Client: fleet(t, sent()...), Site: "demo", Devices: []string{"odd"}, Format: Parquet, Channels: 2}
 	_, err := To(t.Context(), io.Discard, o)
 	if !errors.Is(err, messages.ErrTooWide) || !strings.Contains(err.Error(), "--channels") || !strings.Contains(err.Error(), "channels=3") {
 		t.Errorf("got %v", err)
 	}
-	o.Channels = 3
-	if report, err := To(t.Context(), io.Discard, o); err != nil || report.Readings != 4 {
-		t.Errorf("with 3 channels: %+v, %v", report, err)
+	for _, o.Channels = range []int{3, 0} {
+		if report, err := To(t.Context(), io.Discard, o); err != nil || report.Readings != 4 {
+			t.Errorf("with %d channels: %+v, %v", o.Channels, report, err)
+		}
 	}
 }
 
