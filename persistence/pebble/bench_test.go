@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
@@ -327,4 +328,63 @@ func BenchmarkPut(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*each/b.Elapsed().Seconds(), "snapshots/s")
+}
+
+// BenchmarkDeleteSite deletes all of 64 shards' devices, 8 of a shard at a time as the shards do. Each has
+// two hours of readings and rollups.
+func BenchmarkDeleteSite(b *testing.B) {
+	for _, devices := range []int{2_000, 20_000} {
+		b.Run(fmt.Sprintf("devices=%d", devices), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				a := fillSite(b, devices)
+				b.StartTimer()
+				var group errgroup.Group
+				for shard := range 64 {
+					var some errgroup.Group
+					some.SetLimit(8)
+					group.Go(func() error {
+						for i := shard; i < devices; i += 64 {
+							some.Go(func() error { return a.Delete(context.Background(), messages.Shard(shard), device(i), 1<<40, 0) })
+						}
+						return some.Wait()
+					})
+				}
+				if err := group.Wait(); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if err := a.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/float64(devices)*1e6, "µs/device")
+		})
+	}
+}
+
+// fillSite makes an archive in which device i is in shard i%64.
+func fillSite(b *testing.B, devices int) *Archive {
+	a, err := OpenArchive(b.TempDir(), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for shard := range 64 {
+		batch := persistence.Batch{Shard: messages.Shard(shard)}
+		for i := shard; i < devices; i += 64 {
+			rows := make([]persistence.Row, 60)
+			for k := range rows {
+				rows[k] = persistence.Row{Time: int64(k) * 120_000, Sequence: uint64(k + 1), Values: []float64{1, 2, 3, 4}}
+			}
+			rollup := persistence.RollupRow{Rollup: messages.Rollup{Step: messages.Hour, Count: 30, Channels: make([]messages.ChannelRollup, 4)}, Sequence: 1}
+			batch.Devices = append(batch.Devices, persistence.DeviceRows{
+				Device: device(i), Rows: rows, Rollups: []persistence.RollupRow{rollup}, Records: []persistence.Record{{Sequence: 1, Payload: []byte("{}")}},
+			})
+		}
+		if err := a.Append(context.Background(), &batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return a
 }

@@ -66,15 +66,17 @@ func (a *Archive) fillDelete(ctx context.Context, batch *pebble.Batch, shard mes
 	}
 	records := appendDevice(nil, kindRecord, shard, id)
 	behind := append(binary.BigEndian.AppendUint64(append([]byte(nil), records...), sequence), 0)
-	if err := batch.DeleteRange(records, behind, nil); err != nil {
+	if err := a.rewrite(ctx, batch, records, behind, nothingStays); err != nil {
 		return err
 	}
-	if err := a.rewrite(ctx, batch, appendDevice(nil, kindChunk, shard, id), func(e *encoder, value []byte) ([]byte, error) {
+	chunks := appendDevice(nil, kindChunk, shard, id)
+	if err := a.rewrite(ctx, batch, chunks, after(chunks), func(e *encoder, value []byte) ([]byte, error) {
 		return e.chunkAbove(value, sequence)
 	}); err != nil {
 		return err
 	}
-	return a.rewrite(ctx, batch, appendDevice(nil, kindRollup, shard, id), func(_ *encoder, value []byte) ([]byte, error) {
+	rollups := appendDevice(nil, kindRollup, shard, id)
+	return a.rewrite(ctx, batch, rollups, after(rollups), func(_ *encoder, value []byte) ([]byte, error) {
 		var r persistence.RollupRow
 		if err := decodeRollup(value, &r); err != nil || r.Sequence <= sequence {
 			return nil, err
@@ -83,14 +85,29 @@ func (a *Archive) fillDelete(ctx context.Context, batch *pebble.Batch, shard mes
 	})
 }
 
-// rewrite deletes all keys with the prefix and sets those again of which stays leaves something.
-func (a *Archive) rewrite(ctx context.Context, batch *pebble.Batch, prefix []byte, stays func(*encoder, []byte) ([]byte, error)) error {
-	if err := batch.DeleteRange(prefix, after(prefix), nil); err != nil {
-		return err
-	}
+func nothingStays(*encoder, []byte) ([]byte, error) { return nil, nil }
+
+// mostSingly is how many keys of a device are deleted one by one; those behind them go as one range.
+// Ranges are kept for devices with a long past: pebble puts all ranges of its newest table in order
+// again for the first read after each write, so that deleting a site took a time that grew with the
+// square of its devices (measured: docs/benchmarks.md).
+const mostSingly = 512
+
+// rewrite deletes all keys in [lower, upper) and sets those again of which stays leaves something.
+func (a *Archive) rewrite(ctx context.Context, batch *pebble.Batch, lower, upper []byte, stays func(*encoder, []byte) ([]byte, error)) error {
 	e := encoders.Get().(*encoder)
 	defer func() { e.block.reset(); encoders.Put(e) }()
-	return a.walk(ctx, prefix, after(prefix), false, func(key, value []byte) (bool, error) {
+	keys := 0
+	return a.walk(ctx, lower, upper, false, func(key, value []byte) (bool, error) {
+		var err error
+		if keys++; keys <= mostSingly {
+			err = batch.Delete(key, nil)
+		} else if keys == mostSingly+1 {
+			err = batch.DeleteRange(key, upper, nil) // before what is set again of these
+		}
+		if err != nil {
+			return false, err
+		}
 		left, err := stays(e, value)
 		if err != nil {
 			a.log.Error("what cannot be read is deleted with its device", "key", describeKey(key), "error", err)

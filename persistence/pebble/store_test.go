@@ -18,6 +18,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 	"github.com/wellhead/wellhead/persistence/contract"
@@ -221,6 +223,45 @@ func TestDeleteAgainstAppends(t *testing.T) {
 	wg.Wait()
 	if got := sequences(t, a, 0); len(got) != writers*each || got[0] != 1000 {
 		t.Errorf("got %d rows, want %d", len(got), writers*each)
+	}
+}
+
+// TestDeleteLongPast deletes a device with more chunks than are deleted one by one. What is newer than the
+// command stays, wherever it is.
+func TestDeleteLongPast(t *testing.T) {
+	const chunks, deleted = 2*mostSingly + 100, 1000
+	a := openArchive(t, t.TempDir(), Options{})
+	rows := make([]persistence.Row, chunks)
+	rollups := make([]persistence.RollupRow, chunks)
+	var want []uint64
+	for i := range rows {
+		sequence := uint64(i%7*200 + 1) // some above the command's
+		rows[i] = persistence.Row{Time: int64(i) * slice, Sequence: sequence, Values: []float64{float64(i)}}
+		rollups[i] = persistence.RollupRow{Rollup: messages.Rollup{Start: int64(i) * 60_000, Step: messages.Minute, Count: 1}, Sequence: sequence}
+		if sequence > deleted {
+			want = append(want, sequence)
+		}
+	}
+	if err := a.Append(t.Context(), &persistence.Batch{Devices: []persistence.DeviceRows{{Device: device(0), Rows: rows, Rollups: rollups}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Delete(t.Context(), 0, device(0), deleted, 0); err != nil {
+		t.Fatal(err)
+	}
+	keys := func() (n int) {
+		for _, kind := range []byte{kindChunk, kindRollup} {
+			prefix := appendDevice(nil, kind, 0, device(0))
+			if err := a.walk(t.Context(), prefix, after(prefix), false, func(_, _ []byte) (bool, error) { n++; return true, nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	if got := keys(); got != 2*len(want) {
+		t.Errorf("%d keys are left, want %d", got, 2*len(want))
+	}
+	if diff := cmp.Diff(want, sequences(t, a, 0)); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 }
 
