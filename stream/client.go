@@ -134,17 +134,20 @@ func (c *Client) Ask(ctx context.Context, what string, id messages.DeviceID, req
 	return answer.Data, nil
 }
 
-// Shards asks a member for the number of shards.
-func (c *Client) Shards(ctx context.Context) (int, error) {
+// Layout is what QueryShards is answered with.
+type Layout struct {
+	Shards int    `json:"shards"`
+	HTTP   string `json:"http,omitempty"` // host:port where the member that answers listens; empty = nowhere
+}
+
+// Layout asks a member for the number of shards, and for its HTTP address.
+func (c *Client) Layout(ctx context.Context) (l Layout, err error) {
 	data, err := c.Ask(ctx, QueryShards, messages.DeviceID{}, nil)
 	if err != nil {
-		return 0, err
+		return l, err
 	}
-	var answer struct {
-		Shards int `json:"shards"`
+	if err := json.Unmarshal(data, &l); err != nil || l.Shards < 1 {
+		return l, fmt.Errorf("ask for the number of shards: answer %q cannot be read", data)
 	}
-	if err := json.Unmarshal(data, &answer); err != nil || answer.Shards < 1 {
-		return 0, fmt.Errorf("ask for the number of shards: answer %q cannot be read", data)
-	}
-	return answer.Shards, nil
+	return l, nil
 }

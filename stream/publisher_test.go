@@ -565,7 +565,7 @@ func TestQueries(t *testing.T) {
 		served <- s.ServeQueries(ctx, "m1", handlerFunc(func(what string, id messages.DeviceID, request []byte) ([]byte, error) {
 			switch what {
 			case QueryShards:
-				return []byte(`{"shards":8}`), nil
+				return []byte(`{"shards":8,"http":"127.0.0.1:80"}`), nil
 			case QueryWindow:
 				return fmt.Appendf(nil, "%s %s %s", what, id, request), nil
 			case QueryState:
@@ -581,8 +581,8 @@ func TestQueries(t *testing.T) {
 	}
 	defer c.Close()
 	eventually(t, "somebody answers", func() bool {
-		n, err := c.Shards(shortly(t))
-		return err == nil && n == 8
+		l, err := c.Layout(shortly(t))
+		return err == nil && l == Layout{Shards: 8, HTTP: "127.0.0.1:80"}
 	})
 	id := messages.DeviceID{Site: "site", Device: "dev"}
 	got, err := c.Ask(shortly(t), QueryWindow, id, []byte("{}"))

@@ -25,7 +25,7 @@ const (
 	QueryRollups = "rollups" // request: {"step":"1h","from":…,"to":…,"limit":…,"cursor":…}, may be empty
 	QueryDevices = "devices" // query.devices.{site}
 	QueryStored  = "stored"  // query.stored.{site}.{producer}: the list of Stored of all shards; request: {"run":"…"}, may be empty
-	QueryShards  = "shards"  // query.shards: {"shards":64}
+	QueryShards  = "shards"  // query.shards: Layout
 )
 
 const (

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,6 +152,9 @@ func TestReplaySpeedAndShift(t *testing.T) {
 	ended := time.Now()
 	if took := ended.Sub(begun); code != 0 || took < 2*time.Second || took > 20*time.Second {
 		t.Fatalf("replay: exit %d after %v, want 0 after 2 s and a little", code, took)
+	}
+	if !strings.Contains(out, "wellhead verify replay --server "+m.http+" ") {
+		t.Errorf("the command that checks it does not name %s: %s", m.http, out)
 	}
 	found := regexp.MustCompile(`--shift-to (\S+)`).FindStringSubmatch(out)
 	if found == nil {

@@ -218,7 +218,7 @@ func (r rejects) Retry(ctx context.Context, id uint64, repaired []byte, contentT
 // queries answers requests on NATS with what HTTP answers to the same question.
 type queries struct {
 	handler http.Handler
-	shards  int
+	layout  stream.Layout
 	stored  func(ctx context.Context, site, producer string, run uint64) ([]actors.StoredNews, error)
 }
 
@@ -226,7 +226,7 @@ func (q *queries) Answer(ctx context.Context, what string, id messages.DeviceID,
 	device := "/api/v1/sites/" + id.Site + "/devices/" + id.Device
 	switch what {
 	case stream.QueryShards:
-		return json.Marshal(map[string]int{"shards": q.shards})
+		return json.Marshal(q.layout)
 	case stream.QueryStored:
 		run, err := stream.ParseStoredRequest(request)
 		if err != nil {

@@ -289,18 +289,21 @@ func (n *node) openHTTP(ctx context.Context) error {
 			MaxFuture: n.cfg.Limits.MaxFuture, MaxAge: oldest, CertainAge: certain,
 		},
 	})
-	answers := &queries{handler: handler, shards: n.cfg.Shards, stored: n.member.Stored}
+	answers := &queries{handler: handler, layout: stream.Layout{Shards: n.cfg.Shards}, stored: n.member.Stored}
+	if n.cfg.HTTP != "" {
+		if n.listener, err = net.Listen("tcp", n.cfg.HTTP); err != nil {
+			return fmt.Errorf("listen for HTTP: %w", err)
+		}
+		n.closing(func() { _ = n.listener.Close() }) // it may be closed already
+		answers.layout.HTTP = n.listener.Addr().String()
+	}
 	n.serving.Go(func() {
 		if err := n.streams.ServeQueries(n.ctx, "wellhead", answers); err != nil && n.ctx.Err() == nil {
 			n.log.Error("queries by NATS are not answered any more", "error", err)
 		}
 	})
-	if n.cfg.HTTP == "" {
+	if n.listener == nil {
 		return nil
-	}
-	n.listener, err = net.Listen("tcp", n.cfg.HTTP)
-	if err != nil {
-		return fmt.Errorf("listen for HTTP: %w", err)
 	}
 	token, err := adminToken(n.cfg.Data)
 	if err != nil {

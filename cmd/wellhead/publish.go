@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -65,6 +67,7 @@ type sender struct {
 	client       *stream.Client
 	publisher    *stream.Publisher
 	shards       int
+	http         string // where a member listens for HTTP, as it says; empty = not known
 	flags        *sendFlags
 	sent         int64
 	acknowledged int64
@@ -87,13 +90,13 @@ func (f *sendFlags) dial(ctx context.Context, producer string) (*sender, error) 
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	s := &sender{client: client, shards: f.shards, flags: f}
-	if s.shards == 0 {
-		if s.shards, err = askShards(begun, client); err != nil {
-			client.Close()
-			return nil, unreachable(err)
-		}
+	s := &sender{client: client, flags: f}
+	layout, err := askLayout(begun, client, f.shards > 0)
+	if err != nil {
+		client.Close()
+		return nil, unreachable(err)
 	}
+	s.shards, s.http = cmp.Or(f.shards, layout.Shards), layout.HTTP
 	if s.publisher, err = client.NewPublisher(stream.PublisherOptions{Producer: producer}); err != nil {
 		client.Close()
 		return nil, unreachable(err)
@@ -101,17 +104,23 @@ func (f *sendFlags) dial(ctx context.Context, producer string) (*sender, error) 
 	return s, nil
 }
 
-// askShards asks until a member answers: it may be starting.
-func askShards(ctx context.Context, client *stream.Client) (int, error) {
+// askLayout asks until a member answers, because it may be starting; once, if an answer is not needed.
+func askLayout(ctx context.Context, client *stream.Client, needless bool) (stream.Layout, error) {
+	if needless {
+		shortly, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		layout, _ := client.Layout(shortly)
+		return layout, nil
+	}
 	for {
-		n, err := client.Shards(ctx)
+		layout, err := client.Layout(ctx)
 		if err == nil || !errors.Is(err, stream.ErrNoAnswer) {
-			return n, err
+			return layout, err
 		}
 		select {
 		case <-time.After(250 * time.Millisecond):
 		case <-ctx.Done():
-			return 0, err
+			return layout, err
 		}
 	}
 }
@@ -224,8 +233,9 @@ func (out *sending) say() string {
 	return text + "check it with:\n  " + out.Verify + "\n"
 }
 
-// httpOf guesses where the HTTP face is, beside a stream server: the same host, the default port.
-func httpOf(natsURL string) string {
+// httpOf is where to check what was sent to a stream server: where a member says that it listens, seen
+// from here. Without its word it is a guess: the stream server's host, the default port.
+func httpOf(natsURL, told string) string {
 	host := natsURL
 	if _, rest, ok := strings.Cut(host, "://"); ok {
 		host = rest
@@ -237,7 +247,14 @@ func httpOf(natsURL string) string {
 	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
 		host = host[:colon]
 	}
-	return "http://" + host + ":8080"
+	address, port, err := net.SplitHostPort(told)
+	switch ip := net.ParseIP(address); {
+	case err != nil:
+		return "http://" + host + ":8080"
+	case ip == nil || ip.IsUnspecified():
+		return "http://" + host + ":" + port
+	}
+	return "http://" + told
 }
 
 // commandLine writes arguments so that a shell reads them back as they are.

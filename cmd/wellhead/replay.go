@@ -249,7 +249,7 @@ func runReplay(c *cobra.Command, flags *recordingFlags, send *sendFlags, files [
 		return err
 	}
 	defer s.close()
-	out := replayed{sending: sending{Site: flags.site, Verify: flags.verifyCommand(httpOf(send.server), at, files)}}
+	out := replayed{sending: sending{Site: flags.site, Verify: flags.verifyCommand(httpOf(send.server, s.http), at, files)}}
 	shown := newProgress(c.ErrOrStderr(), "sent", 0)
 	begun := time.Now()
 	devices := 0

@@ -128,7 +128,7 @@ func runSimulate(c *cobra.Command, flags *fleetFlags, send *sendFlags) error {
 		return err
 	}
 	defer s.close()
-	out := sending{Site: o.Site, Devices: o.Devices, Verify: flags.verifyCommand(httpOf(send.server), &o)}
+	out := sending{Site: o.Site, Devices: o.Devices, Verify: flags.verifyCommand(httpOf(send.server, s.http), &o)}
 	shown := newProgress(c.ErrOrStderr(), "sent", fleet.Distinct())
 	begun := time.Now()
 	err = fleet.Publish(ctx, s.shards, p, s, shown.add)
