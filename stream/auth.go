@@ -2,7 +2,9 @@ package stream
 
 import (
 	"crypto/subtle"
+	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -28,8 +30,8 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	if c.Kind() != server.CLIENT {
 		return false // no leaf nodes
 	}
-	// MQTT clients tell neither language nor version; every NATS client library does.
-	if a.noMQTT.Load() && o.Lang == "" && o.Version == "" {
+	mqtt := speaksMQTT(c)
+	if a.noMQTT.Load() && mqtt {
 		return false
 	}
 	if a.credentials == nil {
@@ -46,14 +48,30 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	if !a.credentials.Check(o.Username, o.Password) {
 		return false
 	}
-	c.RegisterUser(&server.User{Username: o.Username, Permissions: sitePermissions(o.Username)})
+	c.RegisterUser(&server.User{Username: o.Username, Permissions: sitePermissions(o.Username, mqtt)})
 	return true
 }
 
+// speaksMQTT tells whether a connection came in by a listener for MQTT, over WebSocket too. What a client
+// says of itself is no proof: only the server's own name for the connection is, 127.0.0.1:5000 - mid:7.
+func speaksMQTT(c server.ClientAuthentication) bool {
+	named, ok := c.(fmt.Stringer)
+	if !ok {
+		return false
+	}
+	_, kind, _ := strings.Cut(named.String(), " - ")
+	return strings.HasPrefix(kind, "mid:") || strings.HasPrefix(kind, "mid_ws:")
+}
+
+// SiteInbox is the prefix of the inboxes in which a site's credential gets its answers. Each site has its
+// own, so that none hears what others are told.
+func SiteInbox(site string) string { return "_INBOX_" + site }
+
 // sitePermissions are what a site's credential may do. They are checked on the mapped subject
-// (measured), so readings.SITE.> is shard.*.SITE.* here. Commands have five tokens and are refused.
-func sitePermissions(site string) *server.Permissions {
-	return &server.Permissions{
+// (measured), so readings.SITE.> is shard.*.SITE.* here. Commands have five tokens and are refused. What
+// the MQTT layer subscribes to in a client's name has no site in it, so only MQTT clients may.
+func sitePermissions(site string, mqtt bool) *server.Permissions {
+	p := &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
 			"shard.*." + site, "shard.*." + site + ".*",
 			"query.*." + site, "query.*." + site + ".*",
@@ -62,11 +80,13 @@ func sitePermissions(site string) *server.Permissions {
 		Subscribe: &server.SubjectPermission{Allow: []string{
 			// MQTT takes events/SITE/# for both
 			"events." + site, "events." + site + ".>", "stored." + site + ".>",
-			"_INBOX.>",
-			// what the MQTT layer subscribes to in the client's name
-			"$MQTT.sub.>", "$MQTT.deliver.pubrel.>",
+			SiteInbox(site) + ".>",
 		}},
 	}
+	if mqtt {
+		p.Subscribe.Allow = append(p.Subscribe.Allow, "$MQTT.sub.>", "$MQTT.deliver.pubrel.>")
+	}
+	return p
 }
 
 func isLoopback(address net.Addr) bool {

@@ -52,7 +52,7 @@ func startSecured(t *testing.T) secured {
 func (x secured) connect(t *testing.T, url, site string) (*nats.Conn, chan error) {
 	t.Helper()
 	refused := make(chan error, 100)
-	nc, err := nats.Connect(url, nats.UserInfo(site, x.passwords[site]),
+	nc, err := nats.Connect(url, nats.UserInfo(site, x.passwords[site]), nats.CustomInboxPrefix(SiteInbox(site)), nats.Name("x - mid:7"),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestSitePermissions(t *testing.T) {
 			"readings.b.dev", "batches.b.3", "shard.3.b", "shard.3.b.dev",
 			"control.a.dev", "control.b.dev", "shard.3.a.dev.control", "shard.3.a.@site.control",
 			"$JS.API.STREAM.DELETE.READINGS_3", "$JS.API.STREAM.LIST", "$JS.API.DIRECT.GET.READINGS_3",
-			"$KV.wellhead-checkpoints.0", "rejects.a.1.1.1", "events.a.dev.online", "stored.a.p", "_INBOX.somebody.else",
+			"$KV.wellhead-checkpoints.0", "rejects.a.1.1.1", "events.a.dev.online", "stored.a.p", "_INBOX.somebody.else", "_INBOX_b.somebody.else",
 			"query.state.b.dev",
 		} {
 			if err := nc.Publish(subject, []byte("x")); err != nil {
@@ -90,7 +90,10 @@ func TestSitePermissions(t *testing.T) {
 			}
 			expectRefused(t, refused, "publish "+subject)
 		}
-		for _, subject := range []string{"events.b.>", "events.>", ">", "shard.>", "readings.a.>", "$KV.>", "_MEMBER.>", "stored.b.>", "query.>", "$SYS.>"} {
+		for _, subject := range []string{
+			"events.b.>", "events.>", ">", "shard.>", "readings.a.>", "$KV.>", "_MEMBER.>", "stored.b.>", "query.>", "$SYS.>",
+			"_INBOX.>", "_INBOX.*.*", "_INBOX.x", "_INBOX_b.>", "_INBOX_*.>", "*.>", "$MQTT.sub.>", "$MQTT.deliver.pubrel.>",
+		} {
 			sub, err := nc.SubscribeSync(subject)
 			if err != nil {
 				t.Fatal(err)

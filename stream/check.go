@@ -171,7 +171,7 @@ func (p *probe) permissions(ctx context.Context) error {
 	}
 	id := messages.DeviceID{Site: p.site, Device: "probe"}
 	say := []string{
-		"_INBOX." + p.site, memberInbox + "." + p.site, "$JS.API.INFO", "$KV." + bucketPrefix + BucketLeases + "." + p.site,
+		"_INBOX." + p.site, SiteInbox(p.site) + ".x", memberInbox + "." + p.site, "$JS.API.INFO", "$KV." + bucketPrefix + BucketLeases + "." + p.site,
 		"rejects." + p.site, messages.EventSubject(id, "probe"), messages.StoredSubject(p.site, "probe"),
 		messages.SiteControlSubject(0, p.site), messages.ReadingsSubject(id), messages.BatchSubject(p.site, 0), messages.ControlSubject(id),
 	}

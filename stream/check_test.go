@@ -238,7 +238,7 @@ func TestOutsideSites(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	nc, err := nats.Connect("nats://"+server.Addr, nats.UserInfo("a", "of-a"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	nc, err := nats.Connect("nats://"+server.Addr, nats.UserInfo("a", "of-a"), nats.CustomInboxPrefix(SiteInbox("a")), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,6 +261,18 @@ func TestOutsideSites(t *testing.T) {
 		}
 		if nc.LastError() == before {
 			t.Errorf("site a may publish to %s", subject)
+		}
+	}
+	for _, subject := range []string{"_INBOX.>", "_INBOX_b.>", "events.b.>", "$MQTT.sub.>"} {
+		before := nc.LastError()
+		if _, err := nc.SubscribeSync(subject); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.FlushTimeout(5 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if nc.LastError() == before {
+			t.Errorf("site a may subscribe to %s", subject)
 		}
 	}
 }

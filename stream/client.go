@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,8 @@ type DialOptions struct {
 	// User (the site) and Password, or CredsFile, prove who connects. Empty = none. CredsFile is one of
 	// `wellhead site add`, or a NATS .creds file.
 	User, Password, CredsFile string
+	// Site is whose inboxes are used where the proof does not name a site (SiteInbox). Empty = any's.
+	Site string
 	// TLS names the files of a connection with TLS.
 	TLS TLS
 	// Name of the connection, seen in the server's lists; empty = "wellhead".
@@ -50,12 +53,16 @@ func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 		o.Name = "wellhead"
 	}
 	c := &Client{logger: o.Logger, boxes: map[*outbox]struct{}{}}
-	options := append(connectionOptions(o.Logger), nats.Name(o.Name), nats.CustomInboxPrefix("_INBOX"),
-		nats.ErrorHandler(c.failed), nats.ReconnectHandler(c.back))
-	proof, err := proofOptions(o.User, o.Password, o.CredsFile)
+	user, proof, err := proofOptions(o.User, o.Password, o.CredsFile)
 	if err != nil {
 		return nil, err
 	}
+	inbox := "_INBOX"
+	if site := cmp.Or(user, o.Site); site != "" {
+		inbox = SiteInbox(site)
+	}
+	options := append(connectionOptions(o.Logger), nats.Name(o.Name), nats.CustomInboxPrefix(inbox),
+		nats.ErrorHandler(c.failed), nats.ReconnectHandler(c.back))
 	secure, err := o.TLS.options()
 	if err != nil {
 		return nil, err

@@ -75,24 +75,24 @@ func dial(ctx context.Context, url string, options []nats.Option) (*nats.Conn, e
 	}
 }
 
-// proofOptions translates who connects.
-func proofOptions(user, password, file string) ([]nats.Option, error) {
+// proofOptions translates who connects, and returns the user's name where it is known: a site's, or a member's.
+func proofOptions(user, password, file string) (string, []nats.Option, error) {
 	if file != "" {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("read credential file: %w", err)
+			return "", nil, fmt.Errorf("read credential file: %w", err)
 		}
 		if bytes.Contains(data, []byte("BEGIN NATS USER JWT")) {
-			return []nats.Option{nats.UserCredentials(file)}, nil
+			return "", []nats.Option{nats.UserCredentials(file)}, nil
 		}
 		if user, password, err = ReadCredentialFile(bytes.NewReader(data)); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return "", nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}
 	if user == "" {
-		return nil, nil
+		return "", nil, nil
 	}
-	return []nats.Option{nats.UserInfo(user, password)}, nil
+	return user, []nats.Option{nats.UserInfo(user, password)}, nil
 }
 
 // names are what the user calls what he can set: keys of the configuration, or flags.

@@ -140,7 +140,7 @@ func (o *ServerConfigOptions) writeAccounts(b *bytes.Buffer) {
 // SiteUser returns the lines that give a site its user in an outside server's configuration, with the
 // permissions that the embedded server would give its credential.
 func SiteUser(site string) string {
-	p := sitePermissions(site)
+	p := sitePermissions(site, false)
 	var b strings.Builder
 	fmt.Fprintf(&b, "      {user: %q, password: $%s, permissions: {\n", site, PasswordVariable(site))
 	for _, side := range []struct {

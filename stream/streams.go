@@ -192,7 +192,7 @@ func (s *Streams) Connect(options ...nats.Option) (*nats.Conn, error) {
 	if s.options.Server != nil {
 		return s.options.Server.Connect(all...)
 	}
-	proof, err := proofOptions(s.options.User, s.options.Password, s.options.CredsFile)
+	_, proof, err := proofOptions(s.options.User, s.options.Password, s.options.CredsFile)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (s *Streams) Connect(options ...nats.Option) (*nats.Conn, error) {
 func connectionOptions(logger *slog.Logger) []nats.Option {
 	return []nats.Option{
 		nats.Timeout(connectTimeout),
-		// not readable by a site's credential, which may listen to _INBOX
+		// a site's credential may listen to inboxes of its own only
 		nats.CustomInboxPrefix(memberInbox),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond),

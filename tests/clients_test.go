@@ -61,6 +61,7 @@ type clients struct {
 	m      *member
 	python string
 	env    []string
+	login  nats.Option
 }
 
 func newClients(t *testing.T) *clients {
@@ -82,9 +83,11 @@ func newClients(t *testing.T) *clients {
 	if text, err := protoc.CombinedOutput(); err != nil {
 		testenv.Missing(t, "grpcio-tools ("+string(text)+")", "scripts/setup")
 	}
-	m := startMember(t, t.TempDir())
-	return &clients{t: t, m: m, python: python, env: append(
-		os.Environ(), "NATS="+m.nats, "HTTP="+m.http, "PYTHONPATH="+generated, "PYTHONDONTWRITEBYTECODE=1",
+	dir := t.TempDir()
+	m := startMember(t, dir)
+	password := m.addSite("demo", dir)
+	return &clients{t: t, m: m, python: python, login: nats.UserInfo("demo", password), env: append(
+		os.Environ(), "NATS="+m.nats, "NATS_USER=demo", "NATS_PASSWORD="+password, "HTTP="+m.http, "PYTHONPATH="+generated, "PYTHONDONTWRITEBYTECODE=1",
 	)}
 }
 
@@ -209,8 +212,8 @@ func (c *clients) wants(name string, texts ...string) {
 	}
 }
 
-// TestClients runs every example that docs/wire.md shows as a foreign process, and wants each to do what
-// the document says.
+// TestClients runs every example that docs/wire.md shows as a foreign process, with the site's credential,
+// and wants each to do what the document says.
 func TestClients(t *testing.T) {
 	c := newClients(t)
 	listeners := map[string]*listener{
@@ -266,7 +269,7 @@ func (c *clients) rejected(listeners map[string]*listener) {
 	if n := c.m.counter("wellhead_rejects_total"); n != 0 {
 		c.t.Errorf("%v of what the examples sent were rejected, want none", n)
 	}
-	nc, err := nats.Connect(c.m.nats)
+	nc, err := nats.Connect(c.m.nats, c.login, nats.CustomInboxPrefix("_INBOX_demo"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -321,7 +324,7 @@ func (c *clients) batches() {
 
 // accounted wants a run's first batch to be stored in as many shards as there were batches.
 func (c *clients) accounted(producer, run string, batches int) error {
-	nc, err := nats.Connect(c.m.nats)
+	nc, err := nats.Connect(c.m.nats, c.login, nats.CustomInboxPrefix("_INBOX_demo"))
 	if err != nil {
 		return err
 	}

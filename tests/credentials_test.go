@@ -61,7 +61,7 @@ func TestCredentials(t *testing.T) {
 	wantRefused(t, "s1 for s2", `does not allow .*[Pp]ermission.*s2`)(simulate("s2", "--creds", first))
 	wantRefused(t, "s1 for s2, one by one", `does not allow .*[Pp]ermission.*s2`)(simulate("s2", "--creds", first, "--single"))
 
-	own := m.mayConnect(nats.UserInfo("s1", password(t, first)))
+	own := m.mayConnect(nats.UserInfo("s1", password(t, first)), nats.CustomInboxPrefix("_INBOX_s1"))
 	sendOwnAndOther(t, own)
 	m.mayNotConnect(nats.UserInfo("s1", password(t, second)))
 	m.mayNotConnect(nats.UserInfo("s2", password(t, first)))
@@ -78,7 +78,7 @@ func TestCredentials(t *testing.T) {
 	m.start()
 	m.mayNotConnect()
 	m.mayNotConnect(nats.UserInfo("s1", password(t, first)))
-	sendOne(t, m.mayConnect(nats.UserInfo("s2", password(t, second))), "readings.s2.own")
+	sendOne(t, m.mayConnect(nats.UserInfo("s2", password(t, second)), nats.CustomInboxPrefix("_INBOX_s2")), "readings.s2.own")
 	verify(t, append([]string{"simulate", "--server", m.http, "--site", "s1"}, flags...)...)
 	testenv.Eventually(t, 10*time.Second, func() error {
 		var s2 struct{ Devices []struct{ Device string } }
@@ -88,6 +88,16 @@ func TestCredentials(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// addSite makes a site's credential at a member with that data folder and returns its password. From then on everybody needs one.
+func (m *member) addSite(site, data string) string {
+	m.t.Helper()
+	file := filepath.Join(m.t.TempDir(), site+".creds")
+	if _, stderr, code := runWithin(m.t, 20*time.Second, "site", "add", site, "--server", m.http, "--data", data, "--out", file); code != 0 {
+		m.t.Fatalf("wellhead site add: exit %d: %s", code, stderr)
+	}
+	return password(m.t, file)
 }
 
 // wantRefused wants a subcommand to have failed with an error that matches.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -44,14 +43,15 @@ func TestKillCassandraRedis(t *testing.T) {
 // outsideStores writes a configuration for the test's real Cassandra and Redis.
 func outsideStores(t *testing.T) string {
 	t.Helper()
+	return settingsFile(t, storeSettings(t))
+}
+
+// storeSettings is outsideStores as text.
+func storeSettings(t *testing.T) string {
+	t.Helper()
 	cassandra, redis := testenv.Cassandra(t), testenv.Redis(t)
-	path := filepath.Join(t.TempDir(), "wellhead.yaml")
-	text := fmt.Sprintf("archive: cassandra\nsnapshots: redis\ncassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addresses: [%q]\n  prefix: %q\n",
+	return fmt.Sprintf("archive: cassandra\nsnapshots: redis\ncassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addresses: [%q]\n  prefix: %q\n",
 		cassandra.Addr, testenv.Unique("kill"), redis.Addr, testenv.Unique("kill"))
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 func killUnderLoad(t *testing.T, m *member, times int) {

@@ -18,21 +18,23 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/wellhead/wellhead/internal/testenv"
+	"github.com/wellhead/wellhead/stream"
 )
 
-// outsideSecrets define the variables of what `wellhead config nats --sites kill` prints.
-const outsideSecrets = "NATS_SYS_PASSWORD: \"sys\"\nWELLHEAD_MEMBER_PASSWORD: \"secret\"\nWELLHEAD_SITE_KILL: \"of-kill\"\n"
-
-// outside is one NATS server or a cluster, a member on it, and the credential of site kill.
+// outside is one NATS server or a cluster, a member on it, and the credentials of its sites.
 type outside struct {
 	servers []*testenv.NATSServer
 	url     string
 	member  *member
-	creds   string
+	dir     string // of the credentials
 }
 
-// startOutside starts n servers with the printed configuration, and a member on them.
-func startOutside(t *testing.T, n int) *outside {
+// credsOf is the credential file of a site.
+func (o *outside) credsOf(site string) string { return filepath.Join(o.dir, site+".creds") }
+
+// startOutside starts n servers with the printed configuration, and a member on them with more settings
+// and these sites.
+func startOutside(t *testing.T, n int, settings string, sites ...string) *outside {
 	t.Helper()
 	ports, err := testenv.FreePorts("127.0.0.1", 2*n)
 	if err != nil {
@@ -43,10 +45,17 @@ func startOutside(t *testing.T, n int) *outside {
 	for i := range n {
 		routes, urls = append(routes, address(n+i)), append(urls, "nats://"+address(i))
 	}
-	o := &outside{url: strings.Join(urls, ",")}
+	o := &outside{url: strings.Join(urls, ","), dir: t.TempDir()}
+	secrets := "NATS_SYS_PASSWORD: \"sys\"\nWELLHEAD_MEMBER_PASSWORD: \"secret\"\n"
+	for _, site := range sites {
+		secrets += fmt.Sprintf("%s: \"of-%s\"\n", stream.PasswordVariable(site), site)
+		if err := os.WriteFile(o.credsOf(site), fmt.Appendf(nil, "site: %s\npassword: of-%s\n", site, site), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range n {
-		args := []string{"config", "nats", "--sites", "kill", "--listen", address(i), "--store", t.TempDir(), "--shards", "8"}
-		secrets := outsideSecrets
+		args := []string{"config", "nats", "--sites", strings.Join(sites, ","), "--listen", address(i), "--store", t.TempDir(), "--shards", "8"}
+		secrets := secrets
 		if n > 1 {
 			secrets += fmt.Sprintf("NATS_NAME: \"n%d\"\n", i)
 			args = append(args, "--cluster", strings.Join(routes, ","), "--cluster-listen", address(n+i))
@@ -57,17 +66,9 @@ func startOutside(t *testing.T, n int) *outside {
 		}
 		o.servers = append(o.servers, testenv.NATS(t, address(i), secrets+text))
 	}
-	dir := t.TempDir()
-	config := filepath.Join(dir, "wellhead.yaml")
-	text := fmt.Sprintf("shards: 8\nstream: %q\nstream.user: member\nstream.max-bytes: 32MiB\nstream.replicas: %d\n", o.url, n)
-	o.creds = filepath.Join(dir, "kill.creds")
-	for file, text := range map[string]string{config: text, o.creds: "site: kill\npassword: of-kill\n"} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 	t.Setenv("WELLHEAD_STREAM_PASSWORD", "secret")
-	o.member = startMember(t, t.TempDir(), "--config", config)
+	o.member = startMember(t, t.TempDir(), "--config", settingsFile(t, fmt.Sprintf(
+		"shards: 8\nstream: %q\nstream.user: member\nstream.max-bytes: 32MiB\nstream.replicas: %d\n%s", o.url, n, settings)))
 	return o
 }
 
@@ -81,7 +82,7 @@ var outsideFlags = []string{
 func (o *outside) load(t *testing.T, rate string) <-chan int {
 	done := make(chan int, 1)
 	go func() {
-		_, code := run(t, append([]string{"simulate", "--server", o.url, "--creds", o.creds, "--rate", rate, "--json"}, outsideFlags...)...)
+		_, code := run(t, append([]string{"simulate", "--server", o.url, "--creds", o.credsOf("kill"), "--rate", rate, "--json"}, outsideFlags...)...)
 		done <- code
 	}()
 	return done
@@ -111,7 +112,7 @@ func (o *outside) wantStored(t *testing.T) {
 // or WELLHEAD_NATS_KILLS.
 func TestOutsideKills(t *testing.T) {
 	times := numberFrom(t, "WELLHEAD_NATS_KILLS", 3)
-	o := startOutside(t, 1)
+	o := startOutside(t, 1, "", "kill")
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("the moments of the kills come from seed %d", seed)
@@ -143,7 +144,7 @@ func TestOutsideKills(t *testing.T) {
 // stream steps down, then the server of another shard's leader is killed and comes back, then the member
 // is killed and starts again.
 func TestOutsideCluster(t *testing.T) {
-	o := startOutside(t, 3)
+	o := startOutside(t, 3, "", "kill")
 	loaded := o.load(t, "2000/s")
 	pause(t, 2*time.Second)
 	nc, err := nats.Connect(o.url, nats.UserInfo("member", "secret"))
@@ -234,7 +235,7 @@ func leader(t *testing.T, nc *nats.Conn, shard int) string {
 
 // TestOutsideSite: who may send is said in the server's configuration, and `site add` says how.
 func TestOutsideSite(t *testing.T) {
-	o := startOutside(t, 1)
+	o := startOutside(t, 1, "", "kill")
 	dir := o.member.args[2]
 	_, stderr, code := runWithin(t, 20*time.Second, "site", "add", "s1", "--server", o.member.http, "--data", dir, "--out", filepath.Join(t.TempDir(), "s1.creds"))
 	for _, want := range []string{"outside NATS server", "wellhead config nats --sites s1", `{user: "s1", password: $WELLHEAD_SITE_S1`, "shard.*.s1.*"} {
@@ -245,6 +246,6 @@ func TestOutsideSite(t *testing.T) {
 	args := append([]string{"simulate", "--server", o.url, "--rate", "max", "--deadline", "10s"}, outsideFlags...)
 	_, stderr, code = runWithin(t, 20*time.Second, args...)
 	wantRefused(t, "without a credential", `does not take this credential.*--creds`)(stderr, code)
-	_, stderr, code = runWithin(t, 20*time.Second, append(args, "--creds", o.creds, "--site", "other")...)
+	_, stderr, code = runWithin(t, 20*time.Second, append(args, "--creds", o.credsOf("kill"), "--site", "other")...)
 	wantRefused(t, "another site's", `does not allow .*[Pp]ermission.*other`)(stderr, code)
 }

@@ -50,9 +50,9 @@ type spoolClient struct {
 	lines chan string
 }
 
-func startSpool(t *testing.T, m *member, file string, command []string) *spoolClient {
+func startSpool(t *testing.T, url, file string, command []string) *spoolClient {
 	t.Helper()
-	cmd := exec.Command(command[0], append(command[1:], m.nats, "spool", "client", file)...)
+	cmd := exec.Command(command[0], append(command[1:], url, "spool", "client", file)...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	input, err := cmd.StdinPipe()
@@ -118,11 +118,13 @@ func (c *spoolClient) said(t *testing.T, word string, least int) int {
 }
 
 func spooling(t *testing.T, command ...string) {
-	m := startMember(t, t.TempDir())
+	dir := t.TempDir()
+	m := startMember(t, dir)
+	url := strings.Replace(m.nats, "://", "://spool:"+m.addSite("spool", dir)+"@", 1)
 	file := filepath.Join(t.TempDir(), "spool")
 	next := 0
 	for round := range 4 {
-		c := startSpool(t, m, file, command)
+		c := startSpool(t, url, file, command)
 		next = c.feed(t, next, 150+100*round)
 		if round%2 == 1 { // the member first: what the client sends meanwhile waits for it
 			m.kill()
@@ -133,7 +135,7 @@ func spooling(t *testing.T, command ...string) {
 			m.start()
 		}
 	}
-	c := startSpool(t, m, file, command)
+	c := startSpool(t, url, file, command)
 	c.feed(t, next, spooled-next)
 	m.kill()
 	m.start()

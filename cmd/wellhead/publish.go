@@ -78,11 +78,11 @@ type sender struct {
 var errSilent = errors.New("the server acknowledges nothing")
 
 // dial connects and finds out how many shards there are. The caller closes the sender.
-func (f *sendFlags) dial(ctx context.Context, producer string) (*sender, error) {
+func (f *sendFlags) dial(ctx context.Context, producer, site string) (*sender, error) {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	begun, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	client, err := stream.Dial(begun, stream.DialOptions{URL: f.server, CredsFile: f.creds, TLS: f.tls, Name: "wellhead " + producer, Logger: logger})
+	client, err := stream.Dial(begun, stream.DialOptions{URL: f.server, CredsFile: f.creds, Site: site, TLS: f.tls, Name: "wellhead " + producer, Logger: logger})
 	var noFile *fs.PathError
 	if errors.As(err, &noFile) || errors.Is(err, messages.ErrInvalid) {
 		return nil, wrongUse(err)

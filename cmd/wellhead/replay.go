@@ -244,7 +244,7 @@ func runReplay(c *cobra.Command, flags *recordingFlags, send *sendFlags, files [
 		return wrongUse(err)
 	}
 	defer merged.Close()
-	s, err := send.dial(ctx, "replay")
+	s, err := send.dial(ctx, "replay", flags.site)
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func runSimulate(c *cobra.Command, flags *fleetFlags, send *sendFlags) error {
 	if err != nil {
 		return wrongUse(fmt.Errorf("--%w", err))
 	}
-	s, err := send.dial(ctx, "simulate")
+	s, err := send.dial(ctx, "simulate", o.Site)
 	if err != nil {
 		return err
 	}

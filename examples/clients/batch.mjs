@@ -37,7 +37,9 @@ export function encode(producer, run, sequence, devices) {
 export const newRun = () => (BigInt("0x" + randomBytes(8).toString("hex")) | 1n).toString(16).padStart(16, "0"); // not 0
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const nc = await connect({ servers: process.env.NATS ?? "127.0.0.1:4222" });
+  const nc = await connect({
+    servers: process.env.NATS ?? "127.0.0.1:4222", inboxPrefix: "_INBOX_demo", user: process.env.NATS_USER, pass: process.env.NATS_PASSWORD,
+  });
   const { shards } = (await nc.request("query.shards", "", { timeout: 5000 })).json();
   const byShard = new Map();
   for (let n = 0; n < 100; n++) {

@@ -27,7 +27,8 @@ def encode(producer, run, sequence, devices):
     return batch.SerializeToString()
 
 async def main():
-    nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"))
+    nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"), inbox_prefix="_INBOX_demo",
+                            user=os.environ.get("NATS_USER"), password=os.environ.get("NATS_PASSWORD"))
     shards = json.loads((await nc.request("query.shards", timeout=5)).data)["shards"]
     now = time.time_ns() // 1_000_000
     by_shard = {}

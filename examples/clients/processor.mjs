@@ -6,7 +6,10 @@ import { jetstream } from "@nats-io/jetstream";
 
 const site = process.env.SITE ?? "demo";
 const source = /^pump-\d+$/; // a derived device is none itself, or it would feed itself
-const nc = await connect({ servers: process.env.NATS ?? "127.0.0.1:4222", maxReconnectAttempts: -1 });
+const nc = await connect({
+  servers: process.env.NATS ?? "127.0.0.1:4222", inboxPrefix: `_INBOX_${site}`, user: process.env.NATS_USER, pass: process.env.NATS_PASSWORD,
+  maxReconnectAttempts: -1,
+});
 const js = jetstream(nc);
 
 const derive = ([pressure, , flow]) => (pressure == null || flow == null ? null : pressure * flow);

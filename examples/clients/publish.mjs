@@ -2,7 +2,9 @@
 import { connect, errors } from "@nats-io/transport-node";
 import { jetstream } from "@nats-io/jetstream";
 
-const nc = await connect({ servers: process.env.NATS ?? "127.0.0.1:4222" }); // with a credential: user: "SITE", pass: "…"
+const nc = await connect({
+  servers: process.env.NATS ?? "127.0.0.1:4222", inboxPrefix: "_INBOX_demo", user: process.env.NATS_USER, pass: process.env.NATS_PASSWORD,
+}); // the site's credential, if it has one
 const reading = { time: Date.now(), values: [210.25, null, 3], note: "from Node" };
 let ack;
 for (let attempt = 0; !ack && attempt < 10; attempt++) {

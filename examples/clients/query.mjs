@@ -1,7 +1,9 @@
 // Asks a device for its newest reading and its window, and the site for its devices.
 import { connect } from "@nats-io/transport-node";
 
-const nc = await connect({ servers: process.env.NATS ?? "127.0.0.1:4222" });
+const nc = await connect({
+  servers: process.env.NATS ?? "127.0.0.1:4222", inboxPrefix: "_INBOX_demo", user: process.env.NATS_USER, pass: process.env.NATS_PASSWORD,
+});
 
 async function ask(subject, question) {
   const answer = await nc.request(subject, question ? JSON.stringify(question) : "", { timeout: 10_000 });

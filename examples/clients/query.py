@@ -10,7 +10,8 @@ async def ask(nc, subject, **question):
     return json.loads(answer.data)
 
 async def main():
-    nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"))
+    nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"), inbox_prefix="_INBOX_demo",
+                            user=os.environ.get("NATS_USER"), password=os.environ.get("NATS_PASSWORD"))
     latest = await ask(nc, "query.latest.demo.pump-1")
     print("latest:", latest["status"], latest["reading"]["values"], latest["reading"].get("note", ""))
     window = await ask(nc, "query.window.demo.pump-1", limit=10)  # without from and to: newest first

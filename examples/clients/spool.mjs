@@ -97,7 +97,7 @@ const due = new Map(); // when each is sent again, ms
 let flying = 0, ended = false;
 load();
 const at = new URL(server), login = at.username ? { user: decodeURIComponent(at.username), pass: decodeURIComponent(at.password) } : {};
-const nc = await connect({ servers: at.host, ...login, maxReconnectAttempts: -1, reconnectTimeWait: 200, waitOnFirstConnect: true });
+const nc = await connect({ servers: at.host, ...login, inboxPrefix: `_INBOX_${site}`, maxReconnectAttempts: -1, reconnectTimeWait: 200, waitOnFirstConnect: true });
 
 async function again(subject, data) { // a member that starts has no answer yet
   for (;;) {

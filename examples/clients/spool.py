@@ -82,7 +82,7 @@ class Spool:
 
 async def main(server, site, producer, path):
     spool = Spool(path)
-    nc = await nats.connect(server, max_reconnect_attempts=-1, reconnect_time_wait=0.2, allow_reconnect=True)
+    nc = await nats.connect(server, inbox_prefix=f"_INBOX_{site}", max_reconnect_attempts=-1, reconnect_time_wait=0.2, allow_reconnect=True)
     async def again(subject, data=b""):  # a member that starts has no answer yet
         while True:
             try: return json.loads((await nc.request(subject, data, timeout=2)).data)

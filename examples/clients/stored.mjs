@@ -7,7 +7,9 @@ import { encode, newRun, shardOf } from "./batch.mjs";
 const has = ({ highest, gaps = [] }, sequence) =>
   sequence <= highest && !gaps.some(([first, last]) => first <= sequence && sequence <= last);
 
-const nc = await connect({ servers: process.env.NATS ?? "127.0.0.1:4222" });
+const nc = await connect({
+  servers: process.env.NATS ?? "127.0.0.1:4222", inboxPrefix: "_INBOX_demo", user: process.env.NATS_USER, pass: process.env.NATS_PASSWORD,
+});
 const { shards } = (await nc.request("query.shards", "", { timeout: 5000 })).json();
 const shard = shardOf("demo", "pump-1", shards), run = newRun();
 const mine = (n) => n.shard === shard && n.run === run && has(n, 1);

@@ -8,7 +8,8 @@ def has(news, sequence):
     return sequence <= news["highest"] and not any(first <= sequence <= last for first, last in news.get("gaps", []))
 
 async def main():
-    nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"))
+    nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"), inbox_prefix="_INBOX_demo",
+                            user=os.environ.get("NATS_USER"), password=os.environ.get("NATS_PASSWORD"))
     shards = json.loads((await nc.request("query.shards", timeout=5)).data)["shards"]
     shard, run = shard_of("demo", "pump-1", shards), secrets.randbits(64) | 1
     news = await nc.subscribe("stored.demo.stored-py")

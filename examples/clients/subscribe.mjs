@@ -1,7 +1,9 @@
 // Prints what the devices of a site say.
 import { connect } from "@nats-io/transport-node";
 
-const nc = await connect({ servers: process.env.NATS ?? "127.0.0.1:4222" });
+const nc = await connect({
+  servers: process.env.NATS ?? "127.0.0.1:4222", inboxPrefix: "_INBOX_demo", user: process.env.NATS_USER, pass: process.env.NATS_PASSWORD,
+});
 const events = nc.subscribe("events.demo.>");
 await nc.flush();
 console.log("listening");

@@ -3,7 +3,8 @@ import asyncio, json, os
 import nats
 
 async def main():
-    nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"))
+    nc = await nats.connect(os.environ.get("NATS", "nats://127.0.0.1:4222"), inbox_prefix="_INBOX_demo",
+                            user=os.environ.get("NATS_USER"), password=os.environ.get("NATS_PASSWORD"))
     events = await nc.subscribe("events.demo.>")
     print("listening", flush=True)
     async for message in events.messages:
