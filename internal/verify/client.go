@@ -120,7 +120,7 @@ func (s *streamed) Close() error {
 
 // Get asks for a path below /api/v1 and decodes the JSON answer into v.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, v any) error {
-	body, _, err := c.get(ctx, path, query, "application/json")
+	body, _, err := c.get(ctx, path, query, "application/json", false)
 	if err != nil {
 		return err
 	}
@@ -133,11 +133,15 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, v any) 
 // IsNotFound tells whether a server answered that there is no such thing.
 func IsNotFound(err error) bool { return errors.Is(err, errNotFound) }
 
-// get asks, again and again within patience while the server says that it cannot answer now.
-func (c *Client) get(ctx context.Context, path string, query url.Values, accept string) (body []byte, header http.Header, err error) {
+// errSlow means that the server had no answer in its time for one question. A smaller one may have one.
+var errSlow = errors.New("the server takes too long")
+
+// get asks, again and again within patience while the server says that it cannot answer now. With
+// smaller the caller would rather ask for less than again: errSlow comes at once.
+func (c *Client) get(ctx context.Context, path string, query url.Values, accept string, smaller bool) (body []byte, header http.Header, err error) {
 	err = c.again(ctx, func() (later bool, err error) {
 		body, header, later, err = c.once(ctx, c.address(path, query), accept)
-		return later, err
+		return later && !(smaller && errors.Is(err, errSlow)), err
 	})
 	return body, header, err
 }
@@ -246,7 +250,9 @@ func (c *Client) do(request *http.Request) (stream io.ReadCloser, header http.He
 	switch response.StatusCode {
 	case http.StatusNotFound:
 		return nil, nil, false, fmt.Errorf("%w: %s", errNotFound, problem(response, body))
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusBadGateway:
+	case http.StatusGatewayTimeout:
+		return nil, nil, true, fmt.Errorf("%s %w: %w: %s", c.base, ErrUnreachable, errSlow, problem(response, body))
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway:
 		return nil, nil, true, fmt.Errorf("%s %w: %s", c.base, ErrUnreachable, problem(response, body))
 	}
 	return nil, nil, false, fmt.Errorf("%s: %s", request.URL, problem(response, body))
@@ -272,8 +278,8 @@ func devicePath(id messages.DeviceID) string {
 const pageSize = 10_000
 
 // span asks for event times from first to last, both included.
-func span(first, last int64, cursor string) url.Values {
-	q := url.Values{"from": {strconv.FormatInt(first, 10)}, "to": {strconv.FormatInt(last, 10)}, "limit": {strconv.Itoa(pageSize)}}
+func span(first, last int64, cursor string, limit int) url.Values {
+	q := url.Values{"from": {strconv.FormatInt(first, 10)}, "to": {strconv.FormatInt(last, 10)}, "limit": {strconv.Itoa(limit)}}
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -15,6 +16,8 @@ import (
 const (
 	protobuf     = "application/x-protobuf"
 	cursorHeader = "Wellhead-Cursor"
+	// leastPage is the smallest page that a slow server is asked for.
+	leastPage = 100
 )
 
 // errRefused means that the wire's decoder does not take a stored reading. JSON can say it.
@@ -28,6 +31,7 @@ type pages struct {
 	cursor      string
 	ended       bool // no page follows
 	plain       bool // ask for JSON only
+	limit       int  // readings of a page: fewer when the server has taken too long for more; 0 = pageSize
 	page        []messages.Reading
 	at          int
 	decoder     messages.Decoder
@@ -52,7 +56,12 @@ func (p *pages) load(ctx context.Context) error {
 	if p.plain {
 		accept = "application/json"
 	}
-	body, header, err := p.client.get(ctx, p.path, span(p.first, p.last, p.cursor), accept)
+	limit := cmp.Or(p.limit, pageSize)
+	body, header, err := p.client.get(ctx, p.path, span(p.first, p.last, p.cursor, limit), accept, limit > leastPage)
+	if errors.Is(err, errSlow) && limit > leastPage {
+		p.limit = max(limit/4, leastPage)
+		return p.load(ctx)
+	}
 	if errors.Is(err, errNotFound) {
 		p.page, p.at, p.ended = p.page[:0], 0, true // a device that is not known has no readings
 		return nil
@@ -60,7 +69,7 @@ func (p *pages) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.page, p.at = p.page[:0], 0
+	p.page, p.at, p.limit = p.page[:0], 0, min(2*limit, pageSize)
 	p.decoder.Reset()
 	if strings.HasPrefix(header.Get("Content-Type"), protobuf) {
 		err = p.readBatches(body)

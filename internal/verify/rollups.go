@@ -91,7 +91,7 @@ func (c *comparison) rollupsOf(ctx context.Context, d Device, id messages.Device
 			Rollups []jsonRollup `json:"rollups"`
 			Cursor  string       `json:"cursor"`
 		}
-		query := span(d.First-int64(step)+1, d.Last, cursor)
+		query := span(d.First-int64(step)+1, d.Last, cursor, pageSize)
 		query.Set("step", name)
 		if err := c.run.options.Client.Get(ctx, devicePath(id)+"/rollups", query, &answer); err != nil && !IsNotFound(err) {
 			return err

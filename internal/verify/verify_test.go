@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type server struct {
 	protobuf bool
 	page     int // most readings of a page
+	slow     int // asked for more readings than that it takes too long; 0 = never
 	busy     atomic.Int32
 	requests atomic.Int32
 
@@ -72,6 +73,10 @@ func (s *server) readings(w http.ResponseWriter, r *http.Request) {
 	s.requests.Add(1)
 	if s.busy.Add(-1) >= 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	if limit, _ := strconv.Atoi(r.FormValue("limit")); s.slow > 0 && limit > s.slow {
+		w.WriteHeader(http.StatusGatewayTimeout)
 		return
 	}
 	all := s.sorted(r.PathValue("device"))
@@ -260,6 +265,24 @@ func TestDifferencesAreNamed(t *testing.T) {
 }
 
 // TestWaits makes sure that what is still on its way is waited for, and a server that is busy too.
+// TestSlowServer: where a large page takes too long, smaller ones are asked for.
+func TestSlowServer(t *testing.T) {
+	s := server{page: 300, slow: 300, stored: map[string]map[int64]messages.Reading{"d": {}}}
+	var sent []messages.Reading
+	for i := range 1000 {
+		r := messages.Reading{Time: int64(i), Values: []float64{float64(i)}}
+		sent, s.stored["d"][r.Time] = append(sent, r), r
+	}
+	d := Device{Name: "d", Sent: 1000, Last: 999, Readings: slices.Values(sent)}
+	report, err := Run(t.Context(), func(yield func(Device, error) bool) { yield(d, nil) }, Options{Client: s.start(t), Site: "s"})
+	if err != nil || !report.Clean() || report.Checked != 1000 {
+		t.Errorf("got %+v, %v", report, err)
+	}
+	if n := s.requests.Load(); n > 20 {
+		t.Errorf("%d requests, want not many", n)
+	}
+}
+
 func TestWaits(t *testing.T) {
 	r := messages.Reading{Time: 1000, Values: values(1)}
 	s := &server{page: 100, stored: map[string]map[int64]messages.Reading{}}

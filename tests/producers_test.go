@@ -1,0 +1,101 @@
+package tests
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/stream"
+)
+
+// TestManyProducers has far more producers than a checkpoint holds: 5 000 that send to each of 64 shards,
+// and 2 000 that send to one. The account of each is whole, before a kill and after it.
+func TestManyProducers(t *testing.T) {
+	const everywhere, inOne = 5000, 2000
+	m := startMember(t, t.TempDir())
+	devices := oneOfEachShard()
+	begun := time.Now()
+	m.produce("everywhere", everywhere, devices)
+	m.produce("one", inOne, devices[7:8])
+	t.Logf("%d batches stored in %.1f s", everywhere*len(devices)+inOne, time.Since(begun).Seconds())
+	for _, when := range []string{"before a kill", "after a kill"} {
+		m.wantProducers(when, "everywhere", everywhere, len(devices))
+		m.wantProducers(when, "one", inOne, 1)
+		m.kill()
+		m.start()
+	}
+}
+
+// oneOfEachShard names a device in each of 64 shards, in their order.
+func oneOfEachShard() []string {
+	devices, found := make([]string, 64), 0
+	for i := 0; found < len(devices); i++ {
+		id := messages.DeviceID{Site: "everywhere", Device: fmt.Sprint("d", i)}
+		if shard := messages.ShardOf(id, 64); devices[shard] == "" {
+			devices[shard] = id.Device
+			found++
+		}
+	}
+	return devices
+}
+
+// produce has n producers, of one run each, send a batch of one reading of each device, and waits until all is stored.
+func (m *member) produce(site string, n int, devices []string) {
+	m.t.Helper()
+	client, err := stream.Dial(m.t.Context(), stream.DialOptions{URL: m.nats})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer client.Close()
+	group, ctx := errgroup.WithContext(m.t.Context())
+	group.SetLimit(32)
+	for i := range n {
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+			defer cancel()
+			p, err := client.NewPublisher(stream.PublisherOptions{Producer: fmt.Sprintf("p%04d", i)})
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			for _, device := range devices {
+				id := messages.DeviceID{Site: site, Device: device}
+				block := messages.Block{Device: device, Readings: []messages.Reading{{Time: auditStart + int64(i)*1000, Values: []float64{float64(i)}}}}
+				if err := p.Publish(ctx, site, messages.ShardOf(id, 64), []messages.Block{block}); err != nil {
+					return err
+				}
+			}
+			return p.WaitStored(ctx)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// wantProducers wants n producers of the site, each with a whole account of so many batches in as many shards.
+func (m *member) wantProducers(when, site string, n, batches int) {
+	m.t.Helper()
+	out, code := run(m.t, "audit", "--server", m.http, "--site", site, "--shards", "--json")
+	var got struct{ Producers []account }
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
+		m.t.Fatalf("%s: audit of %s: exit %d, %v", when, site, code, err)
+	}
+	wrong := 0
+	for _, p := range got.Producers {
+		b := uint64(batches)
+		if p.Received != b || p.Stored != b || p.Readings != b || p.Missing+p.Duplicates != 0 || p.OpenGaps != 0 || len(p.Shards) != batches {
+			if wrong++; wrong <= 3 {
+				m.t.Errorf("%s: a producer of %s with %d batches: %+v", when, site, batches, p)
+			}
+		}
+	}
+	if len(got.Producers) != n || wrong > 0 {
+		m.t.Errorf("%s: %d producers of %s, want %d; %d have a wrong account", when, len(got.Producers), site, n, wrong)
+	}
+}
