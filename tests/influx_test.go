@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,5 +132,86 @@ func TestLineProtocolExample(t *testing.T) {
 	text, code := run(t, "query", "demo", "pump-2", "--server", m.http)
 	if code != 0 || !strings.Contains(text, "valve opened by hand") {
 		t.Errorf("wellhead query: exit %d, %s", code, text)
+	}
+}
+
+// telegrafConfig is what docs/wire.md tells who has a Telegraf, with points from a file.
+const telegrafConfig = `
+[agent]
+  precision = "1ms"
+  omit_hostname = true
+  metric_buffer_limit = 5000
+[[inputs.file]]
+  files = [%q]
+  data_format = "influx"
+[[outputs.influxdb_v2]]
+  urls = [%q]
+  organization = "any"
+  bucket = "second"
+  token = "any"
+[[outputs.influxdb]]
+  urls = [%q]
+  database = "first"
+  skip_database_creation = true
+`
+
+// TestTelegraf lets a real Telegraf write 2 000 points with both of its outputs for InfluxDB. It is built by
+// scripts/setup from tools/telegraf, with the plugins that are needed here.
+func TestTelegraf(t *testing.T) {
+	telegraf, err := filepath.Abs(filepath.Join("..", ".cache", "telegraf", "telegraf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(telegraf); err != nil {
+		testenv.Missing(t, "Telegraf", "scripts/setup")
+	}
+	const points, devices = 2000, 10
+	m := startMember(t, t.TempDir())
+	var lines strings.Builder
+	for i := range points {
+		fmt.Fprintf(&lines, "well,device=pump-%d count=%di,pressure=%v,running=%v,state=\"s %d\" %d\n",
+			i%devices, i, 200+float64(i)/7, i%2 == 0, i, 1_767_323_045_000_000_000+int64(i)*1_000_000)
+	}
+	dir := t.TempDir()
+	file, config := filepath.Join(dir, "points.influx"), filepath.Join(dir, "telegraf.conf")
+	for name, text := range map[string]string{file: lines.String(), config: fmt.Sprintf(telegrafConfig, file, m.http, m.http)} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), telegraf, "--config", config, "--once").CombinedOutput()
+	if err != nil || strings.Contains(string(out), " E! ") {
+		t.Fatalf("telegraf: %v: %s", err, out)
+	}
+	for _, site := range []string{"first", "second"} {
+		for device := range devices {
+			m.wantPoints(fmt.Sprintf("%s/devices/pump-%d", site, device), device, points, devices)
+		}
+	}
+}
+
+// wantPoints waits until the archive has one of every so many points of TestTelegraf, from first on.
+func (m *member) wantPoints(where string, first, points, every int) {
+	m.t.Helper()
+	var got struct {
+		Readings []struct {
+			Time   time.Time
+			Values []float64
+			Note   string
+		}
+	}
+	testenv.Eventually(m.t, 20*time.Second, func() error {
+		err := m.get("/api/v1/sites/"+where+"/readings?from=0", &got)
+		if err == nil && len(got.Readings) != points/every {
+			err = fmt.Errorf("%s has %d readings, want %d", where, len(got.Readings), points/every)
+		}
+		return err
+	})
+	for n, r := range got.Readings {
+		i := first + n*every
+		want := []float64{float64(i), 200 + float64(i)/7, float64(1 - i%2)}
+		if r.Time.UnixMilli() != 1_767_323_045_000+int64(i) || !slices.Equal(r.Values, want) || r.Note != fmt.Sprint("s ", i) {
+			m.t.Fatalf("%s: reading %d is %+v, want %v", where, n, r, want)
+		}
 	}
 }
