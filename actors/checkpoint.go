@@ -1,9 +1,10 @@
 package actors
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"slices"
 	"time"
 
 	"github.com/wellhead/wellhead/messages"
@@ -139,9 +140,8 @@ func (p *producers) file() []producerInFile {
 	for _, a := range p.of {
 		out = append(out, a.file())
 	}
-	sort.Slice(out, func(i, j int) bool {
-		a, b := out[i], out[j]
-		return producerKey{a.Site, a.Producer, a.Run}.String() < producerKey{b.Site, b.Producer, b.Run}.String()
+	slices.SortFunc(out, func(a, b producerInFile) int {
+		return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.Producer, b.Producer), cmp.Compare(a.Run, b.Run))
 	})
 	return out
 }

@@ -276,7 +276,10 @@ func (p *producers) oldest(but producerKey) producerKey {
 
 // olderAccount orders by the newest batch; ties go by name, so that a replay finds the same order.
 func olderAccount(a, b *account) int {
-	return cmp.Or(cmp.Compare(a.Last, b.Last), cmp.Compare(a.Key.String(), b.Key.String()))
+	if a.Last != b.Last { // names are made for ties only: this is asked for every account when a run begins
+		return cmp.Compare(a.Last, b.Last)
+	}
+	return cmp.Compare(a.Key.String(), b.Key.String())
 }
 
 // clone returns a deep copy.
