@@ -19,7 +19,7 @@ COUNT   ?= 3
 READINGS ?= 31145914
 LAYOUT  ?= rows
 
-.PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws fixture web cover clean headline
+.PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws fixture web cover clean headline recordings
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-whole: build ## measure the whole program; CASES="batch fleet" chooses, ca
 
 headline: build ## send READINGS=31145914 to real Cassandra (LAYOUT=rows) and Redis, check each, count them; half an hour
 	scripts/with-servers $(GO) run ./bench -binary bin/wellhead -readings $(READINGS) -layout $(LAYOUT) headline
+
+recordings: ## replay and verify every recording in WELLHEAD_TESTDATA on Cassandra, Redis and an outside NATS server, all 130 meters
+	WELLHEAD_METERS=130 scripts/with-servers $(GO) test -count=1 -timeout 30m ./tests -run '^TestRecordingsOutside$$' -v
 
 chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis, an outside NATS server 10 times; take away disk, Cassandra and Redis OUTAGES=6 times longer
 	WELLHEAD_KILLS=$(KILLS) WELLHEAD_NATS_KILLS=10 WELLHEAD_OUTAGES=$(OUTAGES) scripts/test setup system

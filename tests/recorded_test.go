@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -91,24 +90,30 @@ type recorded struct {
 // TestRecordings replays all public data and wants verify to find every reading.
 func TestRecordings(t *testing.T) {
 	m := startMember(t, t.TempDir())
-	playRecordings(t, m, testenv.Recordings(t), func(string) []string { return []string{"--server", m.nats} })
+	playRecordings(t, m, testenv.Recordings(t), allMeters, func(string) []string { return []string{"--server", m.nats} })
 }
 
 // TestRecordingsOutside does so with real Cassandra and Redis and an outside NATS server, with a
-// credential for each site. Buckets are long, as docs/operations.md has them for hourly meters.
+// credential for each site: of the 130 meters with 12, or with WELLHEAD_METERS. Buckets are long, as
+// docs/operations.md has them for hourly meters.
 func TestRecordingsOutside(t *testing.T) {
 	dir := testenv.Recordings(t)
 	var sites []string
 	for _, r := range recordings {
 		sites = append(sites, r.site)
 	}
-	bucket := cmp.Or(os.Getenv("WELLHEAD_RECORDED_BUCKET"), "30d")
-	o := startOutside(t, 1, storeSettings(t)+"cassandra.bucket: "+bucket+"\n", sites...)
-	playRecordings(t, o.member, dir, func(site string) []string { return []string{"--server", o.url, "--creds", o.credsOf(site)} })
+	o := startOutside(t, 1, storeSettings(t)+"cassandra.bucket: 30d\n", sites...)
+	playRecordings(t, o.member, dir, numberFrom(t, "WELLHEAD_METERS", 12), func(site string) []string {
+		return []string{"--server", o.url, "--creds", o.credsOf(site), "--stored"}
+	})
 }
 
-// playRecordings replays and verifies the recordings in dir. to has the flags that say where a site's go to.
-func playRecordings(t *testing.T, m *member, dir string, to func(site string) []string) {
+// allMeters is how many meters there are, each with 8 760 readings.
+const allMeters = 130
+
+// playRecordings replays and verifies the recordings in dir, so many meters among them. to has the flags that
+// say where a site's go to.
+func playRecordings(t *testing.T, m *member, dir string, meters int, to func(site string) []string) {
 	begun := time.Now()
 	for _, r := range recordings {
 		var files []string
@@ -120,6 +125,10 @@ func playRecordings(t *testing.T, m *member, dir string, to func(site string) []
 			files = append(files, found...)
 		}
 		want := r.want
+		if r.site == "meters" {
+			files = files[:meters]
+			want.Devices, want.Rows, want.Sent = int64(meters), int64(meters)*8760, int64(meters)*8760
+		}
 		want.Checked = want.Sent
 		args := slices.Concat([]string{"replay", "--site", r.site, "--speed", "max"}, to(r.site), r.flags)
 		if _, code := run(t, append(args, files...)...); code != 0 {

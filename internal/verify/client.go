@@ -141,7 +141,7 @@ var errSlow = errors.New("the server takes too long")
 func (c *Client) get(ctx context.Context, path string, query url.Values, accept string, smaller bool) (body []byte, header http.Header, err error) {
 	err = c.again(ctx, func() (later bool, err error) {
 		body, header, later, err = c.once(ctx, c.address(path, query), accept)
-		return later && !(smaller && errors.Is(err, errSlow)), err
+		return later && (!smaller || !errors.Is(err, errSlow)), err
 	})
 	return body, header, err
 }
