@@ -18,7 +18,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/wellhead/wellhead/internal/testenv"
-	"github.com/wellhead/wellhead/stream"
 )
 
 // outside is one NATS server or a cluster, a member on it, and the credentials of its sites.
@@ -48,7 +47,7 @@ func startOutside(t *testing.T, n int, settings string, sites ...string) *outsid
 	o := &outside{url: strings.Join(urls, ","), dir: t.TempDir()}
 	secrets := "NATS_SYS_PASSWORD: \"sys\"\nWELLHEAD_MEMBER_PASSWORD: \"secret\"\n"
 	for _, site := range sites {
-		secrets += fmt.Sprintf("%s: \"of-%s\"\n", stream.PasswordVariable(site), site)
+		secrets += fmt.Sprintf("WELLHEAD_SITE_%s: \"of-%s\"\n", strings.ToUpper(strings.ReplaceAll(site, "-", "_")), site)
 		if err := os.WriteFile(o.credsOf(site), fmt.Appendf(nil, "site: %s\npassword: of-%s\n", site, site), 0o600); err != nil {
 			t.Fatal(err)
 		}

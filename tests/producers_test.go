@@ -1,16 +1,15 @@
 package tests
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/wellhead/wellhead/internal/testenv"
 	"github.com/wellhead/wellhead/messages"
-	"github.com/wellhead/wellhead/stream"
 )
 
 // TestManyProducers has more producers than the 1 400 that a checkpoint holds: 2 000, or WELLHEAD_PRODUCERS,
@@ -49,34 +48,31 @@ func oneOfEachShard() []string {
 // produce has n producers, of one run each, send a batch of one reading of each device, until it is acknowledged.
 func (m *member) produce(site string, n int, devices []string) {
 	m.t.Helper()
-	client, err := stream.Dial(m.t.Context(), stream.DialOptions{URL: m.nats})
+	nc, err := nats.Connect(m.nats)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	defer client.Close()
-	group, ctx := errgroup.WithContext(m.t.Context())
-	group.SetLimit(32)
-	for i := range n {
-		group.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-			defer cancel()
-			p, err := client.NewPublisher(stream.PublisherOptions{Producer: fmt.Sprintf("p%04d", i)})
-			if err != nil {
-				return err
-			}
-			defer p.Close()
-			for _, device := range devices {
-				id := messages.DeviceID{Site: site, Device: device}
-				block := messages.Block{Device: device, Readings: []messages.Reading{{Time: auditStart + int64(i)*1000, Values: []float64{float64(i)}}}}
-				if err := p.Publish(ctx, site, messages.ShardOf(id, 64), []messages.Block{block}); err != nil {
-					return err
-				}
-			}
-			return p.Flush(ctx)
-		})
-	}
-	if err := group.Wait(); err != nil {
+	defer nc.Close()
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4096), jetstream.WithPublishAsyncErrHandler(
+		func(_ jetstream.JetStream, lost *nats.Msg, err error) { m.t.Errorf("%s: %v", lost.Subject, err) }))
+	if err != nil {
 		m.t.Fatal(err)
+	}
+	for i := range n {
+		for _, device := range devices {
+			id := messages.DeviceID{Site: site, Device: device}
+			batch := messages.Batch{Producer: fmt.Sprintf("p%04d", i), Run: uint64(i + 1), Sequence: 1, Blocks: []messages.Block{
+				{Device: device, Readings: []messages.Reading{{Time: auditStart + int64(i)*1000, Values: []float64{float64(i)}}}},
+			}}
+			if _, err := js.PublishAsync(messages.BatchSubject(site, messages.ShardOf(id, 64)), messages.AppendBatch(nil, &batch), jetstream.WithStallWait(time.Minute)); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-time.After(2 * time.Minute):
+		m.t.Fatalf("%d batches are not acknowledged", js.PublishAsyncPending())
 	}
 }
 
