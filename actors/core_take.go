@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"slices"
+	"unsafe"
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
@@ -92,7 +93,7 @@ func (c *core) take(m *messages.Message) {
 	c.purged.bytes += len(m.Data)
 	name := c.inFlight.push(pending{
 		sequence: seq, arrival: c.arrival, landmark: m.Arrival, writeTime: c.writeTime,
-		bytes: messageCost(m), open: 1,
+		bytes: messageCost(m), wire: uint32(len(m.Data)), open: 1,
 	})
 	subject, err := messages.ParseShardSubject(m.Subject)
 	if err == nil && subject.Shard != c.shard {
@@ -117,6 +118,29 @@ func (c *core) take(m *messages.Message) {
 // messageCost is what a message counts for in bytes in flight.
 func messageCost(m *messages.Message) int { return len(m.Data) + len(m.Subject) + 64 }
 
+// What a message takes in memory until it is stored, beside its own bytes; a reading is there as it was
+// decoded and as a row.
+const (
+	pendingCost = int(unsafe.Sizeof(pending{}))
+	readingCost = int(unsafe.Sizeof(messages.Reading{}) + unsafe.Sizeof(persistence.Row{}))
+	valueCost   = 8
+)
+
+// charge counts what a message takes once it is decoded: ten times its bytes, for small readings.
+func (c *core) charge(name int32, b *messages.Batch) {
+	n := pendingCost
+	for i := range b.Blocks {
+		readings := b.Blocks[i].Readings
+		n += len(readings) * readingCost
+		for k := range readings {
+			n += len(readings[k].Values) * valueCost
+		}
+	}
+	c.inFlight.at(name).bytes += n
+	c.inFlight.bytes += n
+	c.fx.charge(n)
+}
+
 // takeBatch takes one message with readings.
 func (c *core) takeBatch(name int32, m *messages.Message, subject messages.ShardSubject) {
 	b := &c.spare.batch
@@ -129,6 +153,7 @@ func (c *core) takeBatch(name int32, m *messages.Message, subject messages.Shard
 	if b.Producer != "" && !c.account(p, subject.Site, b) {
 		return
 	}
+	c.charge(name, b)
 	site := c.siteOf(subject.Site)
 	index := int32(0)
 	for i := range b.Blocks {

@@ -105,7 +105,7 @@ func (c *core) joins(name int32) {
 		p.gatherNo = c.gather.no
 		p.open++
 		c.gather.messages = append(c.gather.messages, name)
-		c.gather.bytes += p.bytes
+		c.gather.bytes += int(p.wire)
 	}
 }
 

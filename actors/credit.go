@@ -11,9 +11,10 @@ import (
 // limit. Each shard always owns enough for one largest message, so none can starve another; of the
 // rest, which all share, one shard takes a quarter at most.
 type Credit struct {
-	own, shared, quarter int
+	own, shards int
 
 	mu      sync.Mutex
+	shared  int // by all; a shard takes a quarter at most
 	used    map[messages.Shard]int
 	lent    int // of shared
 	changed chan struct{}
@@ -25,14 +26,27 @@ const DefaultInFlight = 256 << 20
 // NewCredit makes the credit of a member: limit in bytes (0 = DefaultInFlight; raised to what the
 // shards own when it is less), for so many shards.
 func NewCredit(limit, shards int) *Credit {
+	k := &Credit{own: MinPull, shards: shards, used: map[messages.Shard]int{}, changed: make(chan struct{})}
+	k.SetLimit(limit)
+	return k
+}
+
+// SetLimit changes the limit, as in NewCredit. What was taken stays; when that is more than the new limit
+// nothing is given out until enough came back.
+func (k *Credit) SetLimit(limit int) {
 	if limit == 0 {
 		limit = DefaultInFlight
 	}
-	shared := max(0, limit-shards*MinPull)
-	return &Credit{
-		own: MinPull, shared: shared, quarter: shared / 4,
-		used: map[messages.Shard]int{}, changed: make(chan struct{}),
-	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.shared = max(0, limit-k.shards*k.own)
+	k.wake()
+}
+
+// wake has all who wait look again; k.mu is held.
+func (k *Credit) wake() {
+	close(k.changed)
+	k.changed = make(chan struct{})
 }
 
 // beyond is how much of the shared credit a shard uses that uses n in all.
@@ -44,7 +58,7 @@ func (k *Credit) take(shard messages.Shard, n int) bool {
 	defer k.mu.Unlock()
 	used := k.used[shard]
 	before, after := k.beyond(used), k.beyond(used+n)
-	if used > 0 && (after > k.quarter || k.lent-before+after > k.shared) {
+	if used > 0 && (after > k.shared/4 || k.lent-before+after > k.shared) {
 		return false
 	}
 	k.used[shard] = used + n
@@ -73,6 +87,16 @@ func (k *Credit) Acquire(ctx context.Context, shard messages.Shard, n int, short
 	}
 }
 
+// Charge takes n bytes more, whatever there is: they are in memory already. Until as much came back nobody else
+// gets any of the shared credit.
+func (k *Credit) Charge(shard messages.Shard, n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	used := k.used[shard]
+	k.lent += k.beyond(used+n) - k.beyond(used)
+	k.used[shard] = used + n
+}
+
 // Release gives back n bytes.
 func (k *Credit) Release(shard messages.Shard, n int) {
 	if n <= 0 {
@@ -83,8 +107,7 @@ func (k *Credit) Release(shard messages.Shard, n int) {
 	left := max(0, used-n)
 	k.lent += k.beyond(left) - k.beyond(used)
 	k.used[shard] = left
-	close(k.changed)
-	k.changed = make(chan struct{})
+	k.wake()
 	k.mu.Unlock()
 }
 

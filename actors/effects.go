@@ -32,6 +32,8 @@ type effects interface {
 	purge(upTo uint64)
 	// release gives back credit: this many bytes of messages are done.
 	release(bytes int)
+	// charge takes credit that was not asked for: what messages take once they are decoded.
+	charge(bytes int)
 	// listening tells whether anybody wants reading events of the site.
 	listening(site string) bool
 	event(subject string, data []byte)

@@ -287,7 +287,8 @@ type pending struct {
 	arrival   int64 // ms
 	landmark  int64 // arrival in ns
 	writeTime int64
-	bytes     int
+	bytes     int    // that it counts for in bytes in flight
+	wire      uint32 // bytes of the message
 	open      int32  // things that are not done
 	gatherNo  uint64 // the last gather that counts in open
 	counts    messages.Counts

@@ -201,6 +201,9 @@ func (m *Member) Status(ctx context.Context) []ShardStatus {
 // InFlight returns the bytes that are pulled and not yet stored.
 func (m *Member) InFlight() int { return m.credit.InFlight() }
 
+// SetInFlight changes the limit of the bytes that are pulled and not yet stored; 0 = DefaultInFlight.
+func (m *Member) SetInFlight(limit int64) { m.credit.SetLimit(int(limit)) }
+
 // Beginning and End are the ends of all event times, for open ranges.
 const (
 	Beginning = int64(math.MinInt64 + 1)

@@ -70,7 +70,7 @@ func (s *shardActor) reject(j *rejectJob) {
 
 // announceParallel is how many announcements of a shard are under way at once: a thousand devices may
 // come online in one pull, and a goroutine for each would cost more than their readings.
-const announceParallel = 16
+const announceParallel = 4
 
 func (s *shardActor) announce(j *announceJob) {
 	if s.announcing == announceParallel {
@@ -171,6 +171,8 @@ func (s *shardActor) purge(upTo uint64) {
 }
 
 func (s *shardActor) release(bytes int) { s.member.credit.Release(s.shard, bytes) }
+
+func (s *shardActor) charge(bytes int) { s.member.credit.Charge(s.shard, bytes) }
 
 func (s *shardActor) listening(site string) bool { return s.member.parts.Outside.Listening(site) }
 

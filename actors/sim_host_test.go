@@ -262,6 +262,7 @@ func (h *simHost) purge(upTo uint64) {
 }
 
 func (h *simHost) release(int)              {}
+func (h *simHost) charge(int)               {}
 func (h *simHost) listening(string) bool    { return false }
 func (h *simHost) event(string, []byte)     {}
 func (h *simHost) toldStored(k *Checkpoint) {}

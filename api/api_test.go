@@ -105,7 +105,7 @@ func (f *face) fill(t *testing.T, device string, n int) {
 	for i := range rows {
 		rows[i] = messages.Reading{Time: int64(i) * 1000, Values: []float64{float64(i), -float64(i)}}
 	}
-	if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: device, Readings: rows}}, false); err != nil {
+	if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: device, Readings: rows}}, api.How{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -499,7 +499,7 @@ func TestProtobufReadings(t *testing.T) {
 	for i := range rows {
 		rows[i] = messages.Reading{Time: int64(i), Values: []float64{float64(i), math.NaN()}, Note: fmt.Sprint(i % 2)}
 	}
-	if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: "a", Readings: rows}}, false); err != nil {
+	if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: "a", Readings: rows}}, api.How{}); err != nil {
 		t.Fatal(err)
 	}
 	got := f.do(t, "GET", "/api/v1/sites/demo/devices/a/readings?from=0&limit=2400", "", "Accept", "application/x-protobuf")
@@ -525,7 +525,7 @@ func TestProtobufReadingsOfTheLargestKind(t *testing.T) {
 	for i := range rows {
 		rows[i] = messages.Reading{Time: int64(i), Values: make([]float64, messages.MaxChannels), Note: strings.Repeat("n", messages.MaxNote)}
 	}
-	if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: "a", Readings: rows}}, false); err != nil {
+	if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: "a", Readings: rows}}, api.How{}); err != nil {
 		t.Fatal(err)
 	}
 	got := f.do(t, "GET", "/api/v1/sites/demo/devices/a/readings?from=0&limit=10000", "", "Accept", "application/x-protobuf")

@@ -24,7 +24,7 @@ func (f full) Readings(_ context.Context, _ messages.DeviceID, _, _ int64, limit
 	return f.samples[:min(limit, len(f.samples))], nil
 }
 
-func (f full) Publish(context.Context, string, []api.DeviceReadings, bool) error { return nil }
+func (f full) Publish(context.Context, string, []api.DeviceReadings, api.How) error { return nil }
 
 // nowhere is a response writer that only counts.
 type nowhere struct {

@@ -207,7 +207,7 @@ func TestExportColumns(t *testing.T) {
 	f := start(t, nil)
 	publish := func(device string, readings ...messages.Reading) {
 		t.Helper()
-		if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: device, Readings: readings}}, false); err != nil {
+		if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: device, Readings: readings}}, api.How{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -263,7 +263,7 @@ func TestExportBrokenOff(t *testing.T) {
 		for i := range rows {
 			rows[i] = messages.Reading{Time: int64(i), Note: strings.Repeat("long note ", 10)}
 		}
-		if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: "a", Readings: rows}}, false); err != nil {
+		if err := f.Publish(t.Context(), "demo", []api.DeviceReadings{{Device: "a", Readings: rows}}, api.How{}); err != nil {
 			t.Fatal(err)
 		}
 		f.fill(t, "b", 10)

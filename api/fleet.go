@@ -64,12 +64,19 @@ type DeviceQuery struct {
 
 // Ingest takes readings from HTTP to the stream.
 type Ingest interface {
-	// Publish returns when the stream has acknowledged all readings, or, with stored, when the archive
-	// has them. All are of one site. It splits them into batches by shard. ErrOverloaded when the
-	// stream refuses, ErrNoRoom when the disk is nearly full.
-	Publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error
+	// Publish returns when the stream has acknowledged all readings, or, with Stored, when the archive
+	// has them. All are of one site. It splits them into batches by shard. ErrOverloaded when the site has too
+	// much that is not stored or a stream is full: at once with Refuse, else when ctx ends. ErrNoRoom when
+	// the disk is nearly full.
+	Publish(ctx context.Context, site string, devices []DeviceReadings, how How) error
 	// WaitStored returns when the archive has everything of the site that Publish has returned for.
 	WaitStored(ctx context.Context, site string) error
+}
+
+// How says what a Publish waits for.
+type How struct {
+	Stored bool // until the archive has all, not only the stream
+	Refuse bool // nothing: ErrOverloaded at once when there is no room now
 }
 
 // DeviceReadings are valid readings of one device.

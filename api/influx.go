@@ -103,14 +103,14 @@ func (influx2) document(e influxError) any {
 func (s *server) influxWrite(w http.ResponseWriter, r *http.Request, d influxDialect) {
 	influxHeaders(w)
 	in, err := s.influxTake(w, r, d)
-	if err == nil && in.stored && in.outgrew(time.Now().UnixMilli()) {
+	if err == nil && in.how.Stored && in.outgrew(time.Now().UnixMilli()) {
 		err = later(http.StatusServiceUnavailable, "It is not known whether all is stored: one reading grew older than limits.max-age on its way. Send the same again, and what is too old is refused with a reason.")
 	}
 	if err != nil {
 		writeInfluxProblem(w, d, err)
 		return
 	}
-	if in.stored && in.uncertain(time.Now().UnixMilli()) {
+	if in.how.Stored && in.uncertain(time.Now().UnixMilli()) {
 		w.Header().Set("Wellhead-Stored", "false") // sending again would not tell more
 	}
 	if len(in.ignoredTags) > 0 {
@@ -134,7 +134,7 @@ func (s *server) influxTake(w http.ResponseWriter, r *http.Request, d influxDial
 	if err := checkSite(site); err != nil {
 		return nil, badRequest("%s=%s: it is the site here, and a site's name has 1 to 64 characters of A-Z a-z 0-9 _ -.", d.site(), site)
 	}
-	stored, err := wantsStored(query)
+	how, err := asked(r)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (s *server) influxTake(w http.ResponseWriter, r *http.Request, d influxDial
 	if err != nil {
 		return nil, err
 	}
-	in := s.newIntake(stored)
+	in := s.newIntake(how)
 	return in, s.takeLines(w, r, in, site, body)
 }
 

@@ -10,7 +10,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -25,6 +24,8 @@ const (
 	lineProtocol = "text/plain"
 	// sniffed is how many bytes of a body are looked at to tell what it is.
 	sniffed = 512
+	// firstTaken is what a body takes of the budget at once, at most; bytes. More is taken as it comes.
+	firstTaken = 1 << 20
 	// toldRefusals is how many refused readings an answer describes; all are counted.
 	toldRefusals = 1000
 	// maxPosted is how many readings one request may bring.
@@ -78,6 +79,7 @@ func (s *server) addIngest() {
 		Parameters: []*huma.Param{
 			{Name: "site", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,64}$"}},
 			{Name: "wait", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"stored"}}, Description: "stored: answer when the archive has the readings."},
+			{Name: "overload", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"wait", "refuse"}, Default: "wait"}, Description: "What to do when there is no room for more readings now: wait holds the request for as long as limits.ingest before it is refused, refuse answers 429 at once. The header " + overloadHeader + " says the same."},
 			{Name: "precision", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"ns", "us", "ms", "s"}, Default: "ns"}, Description: "Unit of the timestamps of line protocol."},
 			{Name: "Content-Encoding", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"gzip", "identity"}}},
 		},
@@ -89,7 +91,7 @@ func (s *server) addIngest() {
 		Responses: map[string]*huma.Response{
 			"200": {Description: "At least one reading was taken.", Content: map[string]*huma.MediaType{"application/json": {Schema: answer}}},
 			"507": {Description: "The member's disk is nearly full. Send the same again when there is room."},
-			"429": {Description: "The stream is full, or too much is under way. Send the same again after Retry-After seconds."},
+			"429": {Description: "The site has too much that is not stored yet, the stream is full, or too much is under way. Send the same again after Retry-After seconds."},
 		},
 	}, s.ingest)
 }
@@ -104,7 +106,7 @@ func (s *server) ingest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	now := time.Now().UnixMilli()
-	s.answerIngest(w, in, in.stored && !in.outgrew(now) && !in.uncertain(now))
+	s.answerIngest(w, in, in.how.Stored && !in.outgrew(now) && !in.uncertain(now))
 }
 
 // ingested takes what a request brings.
@@ -115,15 +117,15 @@ func (s *server) ingested(w http.ResponseWriter, r *http.Request) (*intake, erro
 	}
 	query := r.URL.Query()
 	for name := range query {
-		if name != "wait" && name != "precision" {
-			return nil, badRequest("There is no parameter %q here, only wait=stored, and precision for line protocol.", name)
+		if name != "wait" && name != "overload" && name != "precision" {
+			return nil, badRequest("There is no parameter %q here, only wait=stored, overload=wait or refuse, and precision for line protocol.", name)
 		}
 	}
-	stored, err := wantsStored(query)
+	how, err := asked(r)
 	if err != nil {
 		return nil, err
 	}
-	in := s.newIntake(stored)
+	in := s.newIntake(how)
 	kind, err := contentKind(r)
 	if err != nil {
 		return nil, err
@@ -146,16 +148,16 @@ func (s *server) takeJSON(r *http.Request, in *intake, site, kind string, body i
 	if r.URL.Query().Has("precision") {
 		return badRequest("precision is for line protocol; in JSON a time is RFC 3339 or Unix milliseconds.")
 	}
-	held := int64(0)
-	defer func() { s.bodies.give(held) }()
-	data, err := s.readBody(body, r.ContentLength, &held)
+	held := s.bodies.hold(site)
+	defer held.end()
+	data, err := s.readBody(r.Context(), body, r.ContentLength, held, in.how.Refuse)
 	if err != nil {
 		return err
 	}
 	if err := s.decode(r.Context(), in, site, kind, data); err != nil || in.accepted == 0 {
 		return err
 	}
-	return s.publish(r.Context(), site, in.devices, in.stored)
+	return s.publish(r.Context(), site, in.devices, in.how)
 }
 
 // decode takes JSON or NDJSON when it is the site's turn.
@@ -172,14 +174,14 @@ func (s *server) decode(ctx context.Context, in *intake, site, kind string, data
 	return in.document(data)
 }
 
-func (s *server) publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error {
+func (s *server) publish(ctx context.Context, site string, devices []DeviceReadings, how How) error {
 	limit := s.Limits.Ingest
-	if stored {
+	if how.Stored {
 		limit = s.Limits.Stored
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return s.published(ctx, s.Ingest.Publish(ctx, site, devices, stored), stored)
+	return s.published(ctx, s.Ingest.Publish(ctx, site, devices, how), how.Stored)
 }
 
 // waitStored waits until what was published before is stored.
@@ -219,15 +221,28 @@ func (s *server) answerIngest(w http.ResponseWriter, in *intake, stored bool) {
 	writeJSON(w, p.Status, "application/problem+json", p)
 }
 
-func wantsStored(query url.Values) (bool, error) {
+// overloadHeader says what the parameter overload says, for those who can only set headers.
+const overloadHeader = "Wellhead-Overload"
+
+// asked reads what the sender wants to wait for.
+func asked(r *http.Request) (How, error) {
+	query := r.URL.Query()
+	var how How
 	switch wait := query.Get("wait"); wait {
 	case "":
-		return false, nil
 	case "stored":
-		return true, nil
+		how.Stored = true
 	default:
-		return false, badRequest("wait=%s: only wait=stored is known.", wait)
+		return how, badRequest("wait=%s: only wait=stored is known.", wait)
 	}
+	switch overload := cmpOr(query.Get("overload"), r.Header.Get(overloadHeader)); overload {
+	case "", "wait":
+	case "refuse":
+		how.Refuse = true
+	default:
+		return how, badRequest("overload=%s is not known: wait holds the request until there is room, refuse answers 429 at once.", overload)
+	}
+	return how, nil
 }
 
 // contentKind tells JSON, NDJSON and line protocol apart by the header, or returns "" where the first
@@ -278,9 +293,10 @@ func openBody(r *http.Request) (io.Reader, error) {
 	}
 }
 
-// readBody reads the whole of an unpacked body into memory that comes out of the budget that all bodies
-// share; *held says how much was taken of it. length is what the header says, -1 = unknown.
-func (s *server) readBody(body io.Reader, length int64, held *int64) ([]byte, error) {
+// readBody reads the whole of an unpacked body into memory that held takes of the budget that all bodies
+// share. length is what the header says, -1 = unknown. Until there is room for the first of it the body stays with
+// the sender, unless it shall be refused.
+func (s *server) readBody(ctx context.Context, body io.Reader, length int64, held *holding, refuse bool) ([]byte, error) {
 	tooLarge := newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("The body has more than %d bytes (unpacked). Send it in several requests.", s.Limits.Body))
 	if length > s.Limits.Body {
 		return nil, tooLarge
@@ -289,10 +305,12 @@ func (s *server) readBody(body io.Reader, length int64, held *int64) ([]byte, er
 	for {
 		if len(buf) == cap(buf) {
 			more := max(int64(cap(buf)), min(max(length+1, 4<<10), 64<<10))
-			if !s.bodies.take(more) {
-				return nil, tooBusy()
+			if len(buf) == 0 {
+				more = max(more, min(length+1, firstTaken))
 			}
-			*held += more
+			if err := s.takeBody(ctx, held, more, refuse); err != nil {
+				return nil, err
+			}
 			grown := make([]byte, len(buf), int64(cap(buf))+more)
 			copy(grown, buf)
 			buf = grown
@@ -311,6 +329,23 @@ func (s *server) readBody(body io.Reader, length int64, held *int64) ([]byte, er
 	}
 }
 
+// takeBody takes memory for a request. Only one that holds nothing yet waits for it, so that none waits for
+// another that waits.
+func (s *server) takeBody(ctx context.Context, held *holding, n int64, refuse bool) error {
+	if held.take(n) {
+		return nil
+	}
+	if refuse || held.bytes > 0 || n > held.of.total {
+		return tooBusy()
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Limits.Ingest)
+	defer cancel()
+	if err := held.wait(ctx, n); err != nil {
+		return tooBusy()
+	}
+	return nil
+}
+
 func tooBusy() error {
 	return later(http.StatusTooManyRequests, "Too many readings are on their way into this member. Send the same again after the time in Retry-After.")
 }
@@ -322,7 +357,7 @@ type intake struct {
 	maxAge       int64 // ms an event time may be behind it; 0 = no limit
 	certainAge   int64 // ms an event time may be behind so that no device refuses it; 0 = as maxAge
 	oldest       int64 // event time among the accepted
-	stored       bool  // it is waited for until all are stored
+	how          How
 	decoder      messages.Decoder
 	devices      []DeviceReadings
 	at           map[string]int // index in devices
@@ -332,10 +367,10 @@ type intake struct {
 	ignoredTags  []string // of line protocol
 }
 
-func (s *server) newIntake(stored bool) *intake {
+func (s *server) newIntake(how How) *intake {
 	return &intake{
 		arrival: time.Now().UnixMilli(), maxFuture: s.Limits.MaxFuture.Milliseconds(), maxAge: s.Limits.MaxAge.Milliseconds(),
-		certainAge: s.Limits.CertainAge.Milliseconds(), oldest: Latest, stored: stored,
+		certainAge: s.Limits.CertainAge.Milliseconds(), oldest: Latest, how: how,
 	}
 }
 
@@ -379,7 +414,7 @@ func (in *intake) take(data []byte, single bool, where refusal) error {
 		where.Reason = reason(err)
 	case r.Time == messages.NoTime && !single:
 		where.Reason = "it has no time: only a request with a single reading may leave it out"
-	case r.Time == messages.NoTime && in.stored:
+	case r.Time == messages.NoTime && in.how.Stored:
 		where.Reason = "it has no time: with wait=stored it must have one, because only what bears its own identity can be waited for"
 	default:
 		where.Reason = in.untimely(r.Time)

@@ -78,11 +78,11 @@ type slow struct {
 	by time.Duration
 }
 
-func (s slow) Publish(ctx context.Context, site string, devices []api.DeviceReadings, stored bool) error {
+func (s slow) Publish(ctx context.Context, site string, devices []api.DeviceReadings, how api.How) error {
 	select {
 	case <-time.After(s.by):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return s.Ingest.Publish(ctx, site, devices, stored)
+	return s.Ingest.Publish(ctx, site, devices, how)
 }

@@ -45,7 +45,7 @@ type linesIntake struct {
 	part      *linesPart      // at hand
 	seed      maphash.Seed
 	published map[uint64]struct{} // identities of the readings of earlier parts
-	held      int64               // of the budget, for published
+	held      *holding            // of the budget, for published
 }
 
 // place is where in a part a reading is.
@@ -57,12 +57,12 @@ type linesPart struct {
 	at      map[string]int32 // index in devices
 	seen    map[uint64]place // by identity
 	bytes   int64            // about what it holds
-	held    int64            // of the budget
+	held    *holding         // of the budget
 	values  []float64
 }
 
-func newLinesPart() *linesPart {
-	return &linesPart{at: make(map[string]int32), seen: make(map[uint64]place)}
+func newLinesPart(held *holding) *linesPart {
+	return &linesPart{at: make(map[string]int32), seen: make(map[uint64]place), held: held}
 }
 
 // takeLines takes a body of line protocol. With an error it is not known what was taken: the same can
@@ -77,7 +77,7 @@ func (s *server) takeLines(w http.ResponseWriter, r *http.Request, in *intake, s
 	group.SetLimit(1) // so the parts stay in order: one is acknowledged while the next is decoded
 	l := &linesIntake{
 		intake: in, server: s, ctx: groupCtx, site: site, parts: group,
-		part: newLinesPart(), seed: maphash.MakeSeed(), published: make(map[uint64]struct{}),
+		part: newLinesPart(s.bodies.hold(site)), held: s.bodies.hold(site), seed: maphash.MakeSeed(), published: make(map[uint64]struct{}),
 	}
 	d := newLineDecoder(&patientBody{body, http.NewResponseController(w)}, p, in.arrival, s.channels.of(site))
 	err := l.run(d)
@@ -87,19 +87,21 @@ func (s *server) takeLines(w http.ResponseWriter, r *http.Request, in *intake, s
 	if failed := group.Wait(); failed != nil { // it may be why reading on ended
 		err = failed
 	}
-	if err == nil && in.stored && in.accepted > 0 {
+	if err == nil && in.how.Stored && in.accepted > 0 {
 		err = s.waitStored(r.Context(), site)
 	}
-	s.bodies.give(l.held + l.part.held)
+	l.held.end()
+	l.part.held.end()
 	in.ignoredTags = d.ignoredTags()
 	return err
 }
 
 func (l *linesIntake) run(d *lineDecoder) error {
-	if !l.server.bodies.take(holdStep) { // the decoder's buffers
-		return tooBusy()
+	buffers := l.server.bodies.hold(l.site) // the decoder's
+	defer buffers.end()
+	if err := l.server.takeBody(l.ctx, buffers, holdStep, l.how.Refuse); err != nil {
+		return err
 	}
-	defer l.server.bodies.give(holdStep)
 	for {
 		ok, bad := d.next()
 		if !ok {
@@ -216,16 +218,12 @@ func (l *linesIntake) identity(device []byte, t int64) uint64 {
 // hold takes from the budget what the part at hand and the identities need.
 func (l *linesIntake) hold() error {
 	for _, n := range []struct {
-		held *int64
+		held *holding
 		need int64
-	}{{&l.part.held, l.part.bytes}, {&l.held, int64(len(l.published)) * publishedBytes}} {
-		if n.need <= *n.held {
-			continue
-		}
-		if !l.server.bodies.take(holdStep) {
+	}{{l.part.held, l.part.bytes}, {l.held, int64(len(l.published)) * publishedBytes}} {
+		if n.need > n.held.bytes && !n.held.take(holdStep) {
 			return tooBusy()
 		}
-		*n.held += holdStep
 	}
 	return nil
 }
@@ -288,11 +286,11 @@ func (l *linesIntake) flush() error {
 	for id := range p.seen {
 		l.published[id] = struct{}{}
 	}
-	p.seen, l.part = nil, newLinesPart()
+	p.seen, l.part = nil, newLinesPart(l.server.bodies.hold(l.site))
 	l.arrival = time.Now().UnixMilli() // a long body's next part comes later
 	l.parts.Go(func() error {
-		defer l.server.bodies.give(p.held)
-		return l.server.publish(l.ctx, l.site, p.devices, false)
+		defer p.held.end()
+		return l.server.publish(l.ctx, l.site, p.devices, How{Refuse: l.how.Refuse})
 	})
 	return nil
 }

@@ -22,6 +22,8 @@ type Options struct {
 	Registry persistence.Registry
 	// Rejects answers below rejects; nil = 404.
 	Rejects Rejects
+	// Operator answers below limits; nil = 404.
+	Operator OperatorLimits
 	// Totals answers GET totals; nil = 404.
 	Totals func(context.Context) (Totals, error)
 	// Operations answers GET operations; nil = an empty list.

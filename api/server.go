@@ -23,7 +23,7 @@ type server struct {
 	log       *slog.Logger
 	mux       *http.ServeMux
 	api       huma.API
-	bodies    budget
+	bodies    *budget
 	turns     turns
 	channels  channelLists
 	listeners atomic.Int64
@@ -41,7 +41,7 @@ func New(o Options) http.Handler {
 	}
 	o.Limits = o.Limits.withDefaults()
 	s := &server{Options: o, log: o.Logger, mux: http.NewServeMux()}
-	s.bodies.free.Store(o.Limits.Bodies)
+	s.bodies = newBudget(o.Limits.Bodies)
 	s.channels.registry, s.channels.fleet = o.Registry, o.Fleet
 
 	config := huma.DefaultConfig("Wellhead", cmpOr(o.Version, "dev"))
@@ -63,6 +63,7 @@ func New(o Options) http.Handler {
 	s.addIngest()
 	s.addChannels()
 	s.addRejects()
+	s.addOperatorLimits()
 	s.addInflux()
 	s.addLive()
 	s.addHealth()
@@ -237,16 +238,3 @@ func (s *server) methodsOf(r *http.Request) []string {
 	}
 	return out
 }
-
-// budget is bytes that many share.
-type budget struct{ free atomic.Int64 }
-
-func (b *budget) take(n int64) bool {
-	if b.free.Add(-n) < 0 {
-		b.free.Add(n)
-		return false
-	}
-	return true
-}
-
-func (b *budget) give(n int64) { b.free.Add(n) }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -15,6 +16,9 @@ type authenticator struct {
 	server      *Server
 	credentials *Credentials // nil = everybody may do everything
 	noMQTT      atomic.Bool  // a stream is nearly full: MQTT clients must keep what they have
+	// barred are the sites that have too much that is not stored yet
+	barred atomic.Pointer[map[string]bool]
+	bars   bars
 }
 
 // Check is called by the server for each connection: NATS, WebSocket and MQTT alike.
@@ -34,16 +38,23 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	if a.noMQTT.Load() && mqtt {
 		return false
 	}
+	now := time.Now()
+	if (a.credentials == nil || a.credentials.Open()) && a.bars.hasFrom(c.RemoteAddress(), o.Name, now) {
+		return false
+	}
 	if a.credentials == nil {
-		c.RegisterUser(&server.User{Username: "anonymous"})
+		c.RegisterUser(&server.User{Username: anonymousUser})
 		return true
 	}
 	if a.credentials.Open() {
 		if !isLoopback(c.RemoteAddress()) {
 			return false
 		}
-		c.RegisterUser(&server.User{Username: "anonymous"})
+		c.RegisterUser(&server.User{Username: anonymousUser})
 		return true
+	}
+	if barred := a.barred.Load(); barred != nil && (*barred)[o.Username] || a.bars.has(o.Username, now) {
+		return false
 	}
 	if !a.credentials.Check(o.Username, o.Password) {
 		return false
@@ -102,20 +113,11 @@ func isLoopback(address net.Addr) bool {
 
 // kick closes the connections for which match is true, and tells how many. Members' are never closed.
 func (s *Server) kick(match func(user, kind string) bool) int {
-	const page = 4096
 	var ids []uint64
-	for offset := 0; ; offset += page {
-		list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Sort: server.ByCid, Offset: offset, Limit: page})
-		if err != nil {
-			break
-		}
-		for _, c := range list.Conns {
-			if c.AuthorizedUser != memberUser && match(c.AuthorizedUser, c.Type) {
-				ids = append(ids, c.Cid)
-			}
-		}
-		if len(list.Conns) < page {
-			break
+	list, _ := s.connections() // fails only while the server ends
+	for _, c := range list {
+		if c.AuthorizedUser != memberUser && match(c.AuthorizedUser, c.Type) {
+			ids = append(ids, c.Cid)
 		}
 	}
 	kicked := 0

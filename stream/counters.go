@@ -8,6 +8,7 @@ type Counters struct {
 	FeedsReopened atomic.Uint64 // consumers made again after a loss
 	Resent        atomic.Uint64 // messages published again, without an acknowledgement in time
 	MQTTClosed    atomic.Uint64 // MQTT clients closed because a stream was nearly full
+	FlowCut       atomic.Uint64 // connections cut because they sent more than a site may have unstored
 	DiskRefusals  atomic.Uint64 // times that publishers were refused because the disk was nearly full
 	JetStreamBack atomic.Uint64 // times that JetStream was started again
 }

@@ -24,9 +24,6 @@ import (
 // KindCredentials is the registry's kind for sites' credentials; the key is the site.
 const KindCredentials = "credentials"
 
-// relist is how often the registry is read beside being watched: a watcher can miss a change.
-const relist = 10 * time.Second
-
 // hashCost is bcrypt's least. A slow hash protects passwords that people choose; these have 130 random
 // bits and cannot be guessed. At the default cost a check took longer than the 2 s that clients wait
 // for a connection, on a machine that was busy (measured).
@@ -253,39 +250,5 @@ func (c *Credentials) Load(ctx context.Context, r persistence.Registry) error {
 // Follow keeps the copy up to date until ctx ends: it is told of each change, and reads the whole
 // registry every 10 s too. Call Load first.
 func (c *Credentials) Follow(ctx context.Context, r *Registry) {
-	changed := make(chan struct{}, 1)
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	watching.Go(func() {
-		for ctx.Err() == nil {
-			err := r.Watch(ctx, KindCredentials, func(persistence.Entry) {
-				select {
-				case changed <- struct{}{}:
-				default:
-				}
-			})
-			if ctx.Err() == nil {
-				c.logger.Warn("credentials are not watched", "error", err)
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(relist):
-			}
-		}
-	})
-	ticker := time.NewTicker(relist)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-changed:
-		}
-		bounded, cancel := context.WithTimeout(ctx, attempt)
-		if err := c.Load(bounded, r); err != nil && ctx.Err() == nil {
-			c.logger.Warn("credentials not read", "error", err)
-		}
-		cancel()
-	}
+	r.follow(ctx, KindCredentials, c.logger, func(ctx context.Context) error { return c.Load(ctx, r) })
 }

@@ -37,6 +37,7 @@ type guard struct {
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
 
+	raw       rawFlow
 	squeezed  bool // publishers are refused because of the disk
 	restarted time.Time
 }
@@ -47,6 +48,8 @@ func startGuard(s *Streams) *guard {
 	if g.server == nil {
 		return g
 	}
+	watch := &crowd{streams: s, server: g.server.nats}
+	g.ended.Go(func() { watch.watch(ctx) })
 	g.ended.Go(func() {
 		ticker := time.NewTicker(guardEvery)
 		defer ticker.Stop()
@@ -78,6 +81,7 @@ func (g *guard) look(ctx context.Context) {
 	if g.server.options.MQTT != "" {
 		g.lookAtStreams()
 	}
+	g.lookAtFlow(time.Now())
 }
 
 // lookAtStreams closes MQTT clients while any shard's stream is nearly full.

@@ -2,8 +2,10 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/wellhead/wellhead/messages"
 )
@@ -27,24 +29,33 @@ type Ingest struct {
 // NewIngest returns an Ingest that publishes through p to this number of shards.
 func NewIngest(p *Publisher, shards int) *Ingest { return &Ingest{publisher: p, shards: shards} }
 
-// piece is one batch of a Publish.
+// piece is one message of a Publish: a batch, or a device's reading without a time.
 type piece struct {
 	shard  messages.Shard
 	blocks []messages.Block
+
+	device   string // empty = a batch
+	timeless []byte
 }
 
-// Publish returns when the stream has acknowledged all readings, or, with stored, when the archive has
-// them. With a publisher that refuses it returns ErrOverloaded when a stream does not take a batch; the
-// other batches may have been taken, and sending all again does no harm. When ctx ends the outcome is
-// unknown.
+// How says what a Publish waits for.
+type How struct {
+	Stored bool // until the archive has all, not only the stream
+	Refuse bool // ErrOverloaded at once when the site's window or a stream is full; else it waits for room
+}
+
+// Publish returns when the stream has acknowledged all readings, or, with Stored, when the archive has
+// them. It returns ErrOverloaded when the site has too much that is not stored, or a stream takes nothing: at
+// once with Refuse, else when ctx ends; some batches may have been taken, and sending all again does no harm.
+// When ctx ends otherwise the outcome is unknown.
 //
 // A device's only reading may have no time (NoTime): its arrival time takes the place. It is no part of
-// a batch, so it cannot be waited for with stored.
-func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadings, stored bool) error {
+// a batch, so it cannot be waited for with Stored.
+func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadings, how How) error {
 	if err := messages.CheckName("site", site); err != nil {
 		return err
 	}
-	timeless, devices, err := withoutTime(site, devices, stored)
+	timeless, devices, err := withoutTime(site, devices, how.Stored)
 	if err != nil {
 		return err
 	}
@@ -52,79 +63,120 @@ func (i *Ingest) Publish(ctx context.Context, site string, devices []DeviceReadi
 	if err != nil {
 		return err
 	}
-	want, err := i.publish(ctx, site, timeless, pieces)
-	if err != nil || !stored {
+	for _, d := range timeless {
+		pieces = append(pieces, piece{timeless: messages.AppendReadingJSON(nil, d.Readings[0]), device: d.Device})
+	}
+	want, err := i.publish(ctx, site, pieces, how.Refuse)
+	if err != nil || !how.Stored {
 		return err
 	}
 	return i.publisher.await(ctx, want, func(c *counter, s uint64) bool { return c.stored.Has(s) })
 }
 
 // publish sends all, as the site's turns come, waits for the acknowledgements, and returns the
-// producer sequences of the pieces.
-func (i *Ingest) publish(ctx context.Context, site string, timeless []DeviceReadings, pieces []piece) (map[counterKey][]uint64, error) {
-	turns, err := i.turns.enter(site)
+// producer sequences of the pieces. Unless it shall refuse, what a full stream does not take is sent again:
+// the publisher keeps nothing for it meanwhile, so other sites have its room.
+func (i *Ingest) publish(ctx context.Context, site string, pieces []piece, refuse bool) (map[counterKey][]uint64, error) {
+	turns, err := i.turns.enter(ctx, site, refuse)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = ErrOverloaded // nothing was sent
+	}
 	if err != nil {
 		return nil, fmt.Errorf("readings of site %s: too many requests are under way: %w", site, err)
 	}
 	defer i.turns.leave(site, turns)
-	acked := make(chan error, len(pieces)+len(timeless))
-	done := func(err error) {
-		turns.Release(1)
-		acked <- err
-	}
-	sent := 0
-	send := func(publish func() error) error {
-		if err := turns.Acquire(ctx, 1); err != nil {
-			return err
+	want := map[counterKey][]uint64{}
+	for pause := resendAtLeast; ; pause = min(2*pause, resendAtMost) {
+		left, err := i.round(ctx, site, turns, pieces, want, refuse)
+		if err != nil {
+			return nil, fmt.Errorf("readings of site %s: %w", site, err)
 		}
-		if err := publish(); err != nil {
-			turns.Release(1)
-			return err
+		if len(left) == 0 {
+			return want, nil
+		}
+		overloaded := fmt.Errorf("readings of site %s: %w", site, ErrOverloaded)
+		if refuse {
+			return nil, overloaded
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, overloaded
+		}
+		pieces = left
+	}
+}
+
+// outcome is what became of a piece.
+type outcome struct {
+	piece    *piece
+	sequence uint64
+	err      error
+}
+
+// round sends pieces once and returns those that a stream certainly has not taken. want gets the sequences of
+// those that it has.
+func (i *Ingest) round(ctx context.Context, site string, turns *siteTurns, pieces []piece, want map[counterKey][]uint64, refuse bool) ([]piece, error) {
+	acked := make(chan outcome, len(pieces))
+	var left []piece
+	var first error
+	sent := 0
+	for n := range pieces {
+		weight := i.turns.weight(site)
+		err := turns.Acquire(ctx, weight)
+		if err == nil {
+			err = i.send(ctx, site, &pieces[n], refuse, func(o outcome) {
+				turns.Release(weight)
+				acked <- o
+			})
+			if err != nil {
+				turns.Release(weight)
+			}
+		}
+		if err != nil {
+			if left = append(left, pieces[n:]...); !errors.Is(err, ErrOverloaded) && !errors.Is(err, context.DeadlineExceeded) {
+				first = err
+			}
+			break
 		}
 		sent++
-		return nil
-	}
-	first := i.sendAll(ctx, site, timeless, send, done)
-	want := map[counterKey][]uint64{}
-	for n := 0; n < len(pieces) && first == nil; n++ {
-		p := pieces[n]
-		first = send(func() error {
-			sequence, err := i.publisher.publish(ctx, site, p.shard, p.blocks, done)
-			if err == nil {
-				key := counterKey{site, p.shard}
-				want[key] = append(want[key], sequence)
-			}
-			return err
-		})
 	}
 	for range sent {
 		select {
-		case err := <-acked:
-			if first == nil {
-				first = err
+		case o := <-acked:
+			switch {
+			case errors.Is(o.err, ErrOverloaded):
+				left = append(left, *o.piece)
+			case o.err != nil:
+				if first == nil {
+					first = o.err
+				}
+			case o.piece.device == "":
+				key := counterKey{site, o.piece.shard}
+				want[key] = append(want[key], o.sequence)
 			}
 		case <-ctx.Done():
-			return nil, fmt.Errorf("readings of site %s are not acknowledged yet, and still being sent: %w", site, ctx.Err())
+			return nil, fmt.Errorf("not acknowledged yet, and still being sent: %w", ctx.Err())
 		}
 	}
-	if first != nil {
-		return nil, fmt.Errorf("readings of site %s: %w", site, first)
-	}
-	return want, nil
+	return left, first
 }
 
-// sendAll sends readings without a time, each in a message of its own.
-func (i *Ingest) sendAll(ctx context.Context, site string, timeless []DeviceReadings, send func(func() error) error, done func(error)) error {
-	for _, d := range timeless {
-		id := messages.DeviceID{Site: site, Device: d.Device}
-		err := send(func() error {
-			return i.publisher.publishReading(ctx, id, messages.AppendReadingJSON(nil, d.Readings[0]), done)
-		})
-		if err != nil {
-			return err
-		}
+// send sends one piece, when the site's window has room for it. done is called once, unless an error is
+// returned.
+func (i *Ingest) send(ctx context.Context, site string, p *piece, refuse bool, done func(outcome)) error {
+	if p.device != "" {
+		id := messages.DeviceID{Site: site, Device: p.device}
+		return i.publisher.publishReading(ctx, id, p.timeless, true, func(err error) { done(outcome{p, 0, err}) })
 	}
-	return nil
+	taken := guess(p.blocks)
+	if err := i.publisher.admit(ctx, site, taken, refuse); err != nil {
+		return err
+	}
+	return i.publisher.publishAdmitted(ctx, counterKey{site, p.shard}, p.blocks, taken, true,
+		func(sequence uint64, err error) { done(outcome{p, sequence, err}) })
 }
 
 // WaitStored returns when the archive has everything of a site that was published before.

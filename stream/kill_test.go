@@ -37,10 +37,13 @@ func TestKilledServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for {
-		sequence, err := p.publish(t.Context(), "site", 0, someBlocks(10), func(err error) {})
-		if err != nil {
+		key := counterKey{"site", 0}
+		if err := p.publishAdmitted(t.Context(), key, someBlocks(10), 0, false, func(uint64, error) {}); err != nil {
 			t.Fatal(err)
 		}
+		p.mu.Lock()
+		sequence := p.counters[key].last
+		p.mu.Unlock()
 		switch sequence % 1000 {
 		case 0:
 			if err := p.Flush(t.Context()); err != nil {

@@ -45,8 +45,12 @@ type PublisherOptions struct {
 	MaxInFlight int
 	// MaxBytesInFlight is the most bytes of them; 0 = 8 MiB. When it is reached Publish waits.
 	MaxBytesInFlight int64
-	// OnFull says what to do when a stream is full.
+	// OnFull says what to do when a stream is full, or the site's window.
 	OnFull OnFull
+	// Window tells how many bytes of a site may be published and not yet stored; 0 = no limit, nil = the
+	// members are asked. When it is reached Publish does as OnFull says. Without a Producer there is no
+	// window: nobody tells then what is stored.
+	Window func(site string) int64
 }
 
 // Publisher publishes batches with producer sequences, and single readings, each acknowledged by the
@@ -66,6 +70,14 @@ type Publisher struct {
 	counters map[counterKey]*counter
 	heard    map[string]*nats.Subscription // stored messages, by site
 	news     chan struct{}                 // closed when a stored message came
+	sites    map[string]*unstored
+	asked    map[string]time.Time // when it was last asked what of a site is stored
+	granted  map[string]granted   // windows, by site
+	closed   bool
+
+	life   context.Context // ends with Close
+	end    context.CancelFunc
+	asking sync.WaitGroup
 }
 
 type counterKey struct {
@@ -77,6 +89,7 @@ type counterKey struct {
 type counter struct {
 	last   uint64   // highest given out
 	free   []uint64 // given out, and certainly not in the stream
+	sent   []sent   // not known to be stored
 	stored Stored
 }
 
@@ -103,9 +116,12 @@ func (c *Client) NewPublisher(o PublisherOptions) (*Publisher, error) {
 	c.mu.Lock()
 	c.boxes[out] = struct{}{}
 	c.mu.Unlock()
+	life, end := context.WithCancel(context.Background())
 	return &Publisher{
+		life: life, end: end,
 		client: c, options: o, out: out,
 		counters: map[counterKey]*counter{}, heard: map[string]*nats.Subscription{}, news: make(chan struct{}),
+		sites: map[string]*unstored{}, asked: map[string]time.Time{}, granted: map[string]granted{},
 	}, nil
 }
 
@@ -125,7 +141,7 @@ func (p *Publisher) Run() uint64 { return p.options.Run }
 func (p *Publisher) Publish(ctx context.Context, site string, shard messages.Shard, blocks []messages.Block) error {
 	if p.options.OnFull == Refuse {
 		acked := make(chan error, 1)
-		if _, err := p.publish(ctx, site, shard, blocks, func(err error) { acked <- err }); err != nil {
+		if err := p.publish(ctx, site, shard, blocks, true, func(_ uint64, err error) { acked <- err }); err != nil {
 			return err
 		}
 		select {
@@ -138,44 +154,60 @@ func (p *Publisher) Publish(ctx context.Context, site string, shard messages.Sha
 	if err := p.takeFirst(); err != nil {
 		return err
 	}
-	_, err := p.publish(ctx, site, shard, blocks, nil)
-	return err
+	return p.publish(ctx, site, shard, blocks, false, nil)
 }
 
-// publish sends one batch and returns its producer sequence. done is called once with what became of
-// it; nil: a failure is kept for takeFirst. It is not called when publish returns an error.
-func (p *Publisher) publish(ctx context.Context, site string, shard messages.Shard, blocks []messages.Block, done func(error)) (uint64, error) {
-	key := counterKey{site, shard}
+// publish sends one batch. refuse: ErrOverloaded instead of waiting for a full stream or window. done is called
+// once with its producer sequence and what became of it; nil: a failure is kept for takeFirst. It is not called
+// when publish returns an error.
+func (p *Publisher) publish(ctx context.Context, site string, shard messages.Shard, blocks []messages.Block, refuse bool, done func(uint64, error)) error {
 	if err := checkBatch(site, blocks); err != nil {
-		return 0, err
+		return err
 	}
+	taken := guess(blocks)
+	if err := p.admit(ctx, site, taken, refuse); err != nil {
+		return fmt.Errorf("site %s has too much that is not stored yet: %w", site, err)
+	}
+	return p.publishAdmitted(ctx, counterKey{site, shard}, blocks, taken, refuse, done)
+}
+
+// publishAdmitted sends a batch for which so many bytes were taken of the site's window; the rest as in publish.
+func (p *Publisher) publishAdmitted(ctx context.Context, key counterKey, blocks []messages.Block, taken int64, refuse bool, done func(uint64, error)) error {
 	sequence := p.next(key)
 	buffer := p.buffer()
 	data := messages.AppendBatch((*buffer)[:0], &messages.Batch{
 		Producer: p.options.Producer, Run: p.options.Run, Sequence: sequence, Blocks: blocks,
 	})
 	*buffer = data
+	p.note(key, sequence, taken, int64(len(data)+unstoredCost))
 	if len(data) > messages.MaxMessage {
 		p.giveBack(key, sequence)
-		return 0, fmt.Errorf("batch of site %s: %d bytes are more than a message may have (%d): %w",
-			site, len(data), messages.MaxMessage, messages.ErrInvalid)
+		return fmt.Errorf("batch of site %s: %d bytes are more than a message may have (%d): %w",
+			key.site, len(data), messages.MaxMessage, messages.ErrInvalid)
 	}
 	err := p.out.send(ctx, outgoing{
-		subject: messages.BatchSubject(site, shard),
+		subject: messages.BatchSubject(key.site, key.shard),
 		data:    data,
-		refuse:  p.options.OnFull == Refuse,
+		refuse:  refuse,
 		done: func(err error) {
-			if errors.Is(err, ErrOverloaded) {
+			switch {
+			case errors.Is(err, ErrOverloaded):
 				p.giveBack(key, sequence)
+			case err != nil:
+				p.unnote(key, sequence)
 			}
-			p.finish(buffer, done, err)
+			if done != nil {
+				p.finish(buffer, func(err error) { done(sequence, err) }, err)
+			} else {
+				p.finish(buffer, nil, err)
+			}
 		},
 	})
 	if err != nil {
 		p.giveBack(key, sequence)
-		return 0, fmt.Errorf("publish batch of site %s, shard %d: %w", site, shard, err)
+		return fmt.Errorf("publish batch of site %s, shard %d: %w", key.site, key.shard, err)
 	}
-	return sequence, nil
+	return nil
 }
 
 // checkBatch refuses what the shard would refuse whole.
@@ -205,17 +237,17 @@ func (p *Publisher) PublishReading(ctx context.Context, id messages.DeviceID, pa
 	if err := p.takeFirst(); err != nil {
 		return err
 	}
-	return p.publishReading(ctx, id, payload, nil)
+	return p.publishReading(ctx, id, payload, p.options.OnFull == Refuse, nil)
 }
 
-// publishReading sends one message of one device; done as in publish.
-func (p *Publisher) publishReading(ctx context.Context, id messages.DeviceID, payload []byte, done func(error)) error {
+// publishReading sends one message of one device; refuse and done as in publish.
+func (p *Publisher) publishReading(ctx context.Context, id messages.DeviceID, payload []byte, refuse bool, done func(error)) error {
 	buffer := p.buffer()
 	*buffer = append((*buffer)[:0], payload...)
 	err := p.out.send(ctx, outgoing{
 		subject: messages.ReadingsSubject(id),
 		data:    *buffer,
-		refuse:  p.options.OnFull == Refuse,
+		refuse:  refuse,
 		done:    func(err error) { p.finish(buffer, done, err) },
 	})
 	if err != nil {
@@ -278,6 +310,7 @@ func (p *Publisher) next(key counterKey) uint64 {
 
 // giveBack takes a sequence back that no stream has.
 func (p *Publisher) giveBack(key counterKey, sequence uint64) {
+	p.unnote(key, sequence)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.counters[key]
@@ -344,7 +377,7 @@ func (p *Publisher) await(ctx context.Context, want map[counterKey][]uint64, is 
 	}
 	for asked := false; ; {
 		p.mu.Lock()
-		news := p.news
+		news := p.newsOf(want)
 		for key, sequences := range want {
 			c := p.counters[key]
 			sequences = slices.DeleteFunc(sequences, func(s uint64) bool { return is(c, s) })
@@ -379,6 +412,9 @@ func (p *Publisher) await(ctx context.Context, want map[counterKey][]uint64, is 
 func (p *Publisher) hear(site string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
 	if p.heard[site] != nil {
 		return nil
 	}
@@ -400,14 +436,40 @@ func (p *Publisher) learn(site string, list []Stored) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range list {
-		c := p.counters[counterKey{site, s.Shard}]
+		key := counterKey{site, s.Shard}
+		c := p.counters[key]
 		if s.Run != p.options.Run || c == nil || s.Through < c.stored.Through {
 			continue
 		}
 		c.stored = s
+		p.settle(key, func(m sent) bool { return s.Has(m.sequence) })
 	}
 	close(p.news)
 	p.news = make(chan struct{})
+	if u := p.sites[site]; u != nil && u.news != nil {
+		close(u.news)
+		u.news = nil
+	}
+}
+
+// newsOf is closed when there is news of the sites; p.mu is held. Who waits for one site is not woken by the
+// stored messages of others: a site that floods has hundreds a second.
+func (p *Publisher) newsOf(want map[counterKey][]uint64) <-chan struct{} {
+	site, sites := "", 0
+	for key := range want {
+		if sites == 0 || key.site != site {
+			site = key.site
+			sites++
+		}
+	}
+	if sites != 1 {
+		return p.news
+	}
+	u := p.unstoredOf(site)
+	if u.news == nil {
+		u.news = make(chan struct{})
+	}
+	return u.news
 }
 
 // askStored asks the members: stored messages may be lost.
@@ -439,6 +501,11 @@ func (p *Publisher) Close() {
 	delete(p.client.boxes, p.out)
 	p.client.mu.Unlock()
 	p.out.close()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.end()
+	p.asking.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, sub := range p.heard {

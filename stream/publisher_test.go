@@ -247,7 +247,7 @@ func TestIngestWaitsForItsSite(t *testing.T) {
 	i := NewIngest(p, 8)
 	devices := []DeviceReadings{{Device: "d", Readings: []messages.Reading{{Time: 1, Values: []float64{1}}}}}
 	for _, site := range []string{"site", "other", "site"} {
-		if err := i.Publish(t.Context(), site, devices, false); err != nil {
+		if err := i.Publish(t.Context(), site, devices, How{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -370,11 +370,11 @@ func TestIngestSplits(t *testing.T) {
 	if total != 0 {
 		t.Errorf("%d readings are missing", total)
 	}
-	if err := i.Publish(shortly(t), "site", devices, false); err != nil {
+	if err := i.Publish(shortly(t), "site", devices, How{}); err != nil {
 		t.Fatal(err)
 	}
 	now := []DeviceReadings{{Device: "now", Readings: []messages.Reading{{Time: messages.NoTime, Values: []float64{7}}}}, devices[1]}
-	if err := i.Publish(shortly(t), "site", now, false); err != nil {
+	if err := i.Publish(shortly(t), "site", now, How{}); err != nil {
 		t.Error(err)
 	}
 	shard := messages.ShardOf(messages.DeviceID{Site: "site", Device: "now"}, 8)
@@ -396,10 +396,10 @@ func TestIngestSplits(t *testing.T) {
 	if _, err := s.Log().Get(shortly(t), shard, state.Last+1); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("get beyond the end: got %v, want not found", err)
 	}
-	if err := i.Publish(shortly(t), "site", now, true); !errors.Is(err, messages.ErrInvalid) {
+	if err := i.Publish(shortly(t), "site", now, How{Stored: true}); !errors.Is(err, messages.ErrInvalid) {
 		t.Errorf("wait for a reading without a time: got %v, want invalid", err)
 	}
-	if err := i.Publish(shortly(t), "si.te", devices, false); !errors.Is(err, messages.ErrInvalid) {
+	if err := i.Publish(shortly(t), "si.te", devices, How{}); !errors.Is(err, messages.ErrInvalid) {
 		t.Errorf("bad site: got %v, want invalid", err)
 	}
 }

@@ -25,6 +25,7 @@ const (
 	QueryRollups = "rollups" // request: {"step":"1h","from":…,"to":…,"limit":…,"cursor":…}, may be empty
 	QueryDevices = "devices" // query.devices.{site}
 	QueryStored  = "stored"  // query.stored.{site}.{producer}: the list of Stored of all shards; request: {"run":"…"}, may be empty
+	QueryLimits  = "limits"  // query.limits.{site}: {"unstored":67108864}, bytes that the site may have sent and not yet stored
 	QueryShards  = "shards"  // query.shards: Layout
 )
 
@@ -115,7 +116,7 @@ func (s *Streams) ServeQueries(ctx context.Context, name string, handler Handler
 		return fmt.Errorf("serve queries: %w", err)
 	}
 	endpoints := map[string]string{
-		QueryLatest: ".*.*", QueryState: ".*.*", QueryWindow: ".*.*", QueryRollups: ".*.*", QueryDevices: ".*", QueryStored: ".*.*", QueryShards: "",
+		QueryLatest: ".*.*", QueryState: ".*.*", QueryWindow: ".*.*", QueryRollups: ".*.*", QueryDevices: ".*", QueryStored: ".*.*", QueryShards: "", QueryLimits: ".*",
 	}
 	for what, names := range endpoints {
 		err := service.AddEndpoint(what, micro.HandlerFunc(func(r micro.Request) { q.take(what, r) }),

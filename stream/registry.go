@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -132,6 +135,48 @@ func (r *Registry) Watch(ctx context.Context, kind string, fn func(persistence.E
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// relist is how often the registry is read beside being watched: a watcher can miss a change.
+const relist = 10 * time.Second
+
+// follow calls load at each change of a kind, and every 10 s too, until ctx ends.
+func (r *Registry) follow(ctx context.Context, kind string, logger *slog.Logger, load func(context.Context) error) {
+	changed := make(chan struct{}, 1)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() {
+		for ctx.Err() == nil {
+			err := r.Watch(ctx, kind, func(persistence.Entry) {
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+			})
+			if ctx.Err() == nil {
+				logger.Warn("registry not watched", "kind", kind, "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(relist):
+			}
+		}
+	})
+	ticker := time.NewTicker(relist)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-changed:
+		}
+		bounded, cancel := context.WithTimeout(ctx, attempt)
+		if err := load(bounded); err != nil && ctx.Err() == nil {
+			logger.Warn("registry not read", "kind", kind, "error", err)
+		}
+		cancel()
 	}
 }
 

@@ -25,8 +25,17 @@ import (
 // memberUser is the user name of the members' own connections. It is no valid site name.
 const memberUser = "@member"
 
+// anonymousUser is that of everybody else when nobody has a credential; no site's user is asked for then.
+const anonymousUser = "anonymous"
+
 // maxHeader is the room for headers beside a largest payload.
 const maxHeader = 64 << 10
+
+// What may wait for one stream; messages and bytes.
+const (
+	streamBufferedMsgs  = 16 << 10
+	streamBufferedBytes = 4 << 20
+)
 
 // startTimeout bounds how long the server may take to accept connections. Recovering streams counts in.
 const startTimeout = 2 * time.Minute
@@ -62,6 +71,8 @@ type Server struct {
 	logger  *slog.Logger
 	log     *serverLog
 	stop    sync.Once
+
+	connected atomic.Pointer[map[string]int] // connections by site, as of a moment ago
 }
 
 // StartServer starts the embedded server and waits until it accepts connections.
@@ -131,6 +142,10 @@ func (s *Server) natsOptions() (*server.Options, error) {
 		NoSigs:                 true,
 		DisableJetStreamBanner: true,
 		AuthTimeout:            10,
+		// What is published faster than a stream takes it waits here; beyond it publishers are told, and
+		// who asks for no acknowledgement loses it. The server's own bounds would allow gigabytes.
+		StreamMaxBufferedMsgs: streamBufferedMsgs,
+		StreamMaxBufferedSize: streamBufferedBytes,
 		// nobody waits on a slow reader for longer
 		WriteDeadline: 10 * time.Second,
 	}
@@ -287,12 +302,19 @@ type serverLog struct {
 	// broken is set when a write of a stream has failed. The stream then takes nothing more, for ever, even
 	// when there is room again (nats-server 2.15.2), and only this text tells it.
 	broken atomic.Bool
-	stores atomic.Int64 // when a failed store was said last, Unix seconds
+	// When a failed store, and a connection that was not let in, was said last; Unix seconds.
+	stores, strangers atomic.Int64
 }
 
-// storesEvery is how often the log says, in seconds, that a stream does not store: the server does for each
-// message.
-const storesEvery = 10
+// saidEvery is how often the log says, in seconds, that a stream does not store or a connection is not let in:
+// the server does for each message and each try.
+const saidEvery = 10
+
+// seldom is true once in saidEvery.
+func seldom(last *atomic.Int64) bool {
+	now, before := time.Now().Unix(), last.Load()
+	return now-before >= saidEvery && last.CompareAndSwap(before, now)
+}
 
 func (l *serverLog) Noticef(format string, v ...any) {
 	l.logger.Debug("stream server", "text", fmt.Sprintf(format, v...))
@@ -307,11 +329,11 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	if strings.Contains(text, "ritical write error") {
 		l.broken.Store(true)
 	}
-	if strings.Contains(text, "failed to store a msg") {
-		now, before := time.Now().Unix(), l.stores.Load()
-		if now-before < storesEvery || !l.stores.CompareAndSwap(before, now) {
-			return
-		}
+	if strings.Contains(text, "failed to store a msg") && !seldom(&l.stores) {
+		return
+	}
+	if strings.Contains(text, "authentication error") && !seldom(&l.strangers) {
+		return
 	}
 	l.logger.Error("stream server", "text", text)
 }

@@ -89,6 +89,7 @@ type Streams struct {
 	out       *outbox // rejects, announcements, commands
 	counters  Counters
 	disk      atomic.Pointer[Disk]
+	flow      atomic.Pointer[Flow]
 
 	closing sync.Once
 }

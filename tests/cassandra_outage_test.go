@@ -93,7 +93,7 @@ func (m *member) fillStream() int {
 			at := time.Date(2026, 3, 1, 0, 0, i, 0, time.UTC).UnixMilli()
 			rows = append(rows, fmt.Sprintf(`{"device":"d-%d","time":%d,"values":[%d],"note":%q}`, n, at, i, note))
 		}
-		err := m.request(http.MethodPost, "/api/v1/sites/fill/readings", "["+strings.Join(rows, ",")+"]", nil)
+		err := m.request(http.MethodPost, "/api/v1/sites/fill/readings?overload=refuse", "["+strings.Join(rows, ",")+"]", nil)
 		if err == nil {
 			continue
 		}

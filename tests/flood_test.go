@@ -15,11 +15,28 @@ import (
 
 // TestFlood has one site post as much as it can over HTTP, on many connections, while another posts a
 // reading now and then. The quiet site's p99 until its reading is stored stays within three times of what
-// it is without the flood; until the acknowledgement, which takes a millisecond, it stays short. Times with and without the flood take
-// turns, so that what else the machine does meets both.
+// it is without the flood, and so does that until the acknowledgement. Times with and without the flood take turns, so
+// that what else the machine does meets both.
 func TestFlood(t *testing.T) {
 	m := startMember(t, t.TempDir())
 	m.postsFor(2*time.Second, "") // warm
+	// what else the machine does may spoil a try, and makes none better
+	const tries = 5
+	for try := 1; ; try++ {
+		far := m.floodTry()
+		if len(far) == 0 {
+			return
+		}
+		if try == tries {
+			t.Fatalf("in each of %d tries, the last: %s", tries, strings.Join(far, "; "))
+		}
+	}
+}
+
+// floodTry measures once, and tells what was too far from what it is without the flood.
+func (m *member) floodTry() (far []string) {
+	t := m.t
+	t.Helper()
 	var quietAck, quietStored, floodAck, floodStored []time.Duration
 	for range outageSeconds(t, 3) {
 		quietAck = append(quietAck, m.postsFor(time.Second, "")...)
@@ -29,8 +46,8 @@ func TestFlood(t *testing.T) {
 		floodStored = append(floodStored, m.postsFor(time.Second, "?wait=stored")...)
 		stop()
 	}
-	wantClose(t, "acknowledged", quietAck, floodAck)
-	wantClose(t, "stored", quietStored, floodStored)
+	far = append(far, compare(t, "acknowledged", quietAck, floodAck)...)
+	return append(far, compare(t, "stored", quietStored, floodStored)...)
 }
 
 // flood begins to post readings of site flood, until the returned function is called.
@@ -66,28 +83,28 @@ func (m *member) flood() (stop func()) {
 	}
 }
 
-// wantClose compares the 99th percentiles.
-func wantClose(t *testing.T, what string, quiet, flood []time.Duration) {
+// compare compares the 99th percentiles, and tells when that in the flood is more than three times the other.
+func compare(t *testing.T, what string, quiet, flood []time.Duration) (far []string) {
 	t.Helper()
-	// The flood keeps all processors busy, those of the test too: so much passes for that.
-	const times, busy = 3, 150 * time.Millisecond
+	const times = 3
 	slices.Sort(quiet)
 	slices.Sort(flood)
 	p := func(list []time.Duration, percent int) time.Duration { return list[len(list)*percent/100] }
 	t.Logf("%s: quiet p50 %v p99 %v (%d), in the flood p50 %v p99 %v (%d)", what,
 		p(quiet, 50), p(quiet, 99), len(quiet), p(flood, 50), p(flood, 99), len(flood))
-	if p(flood, 99) > max(times*p(quiet, 99), busy) {
-		t.Errorf("%s: p99 of the quiet site is %v in the flood, and %v without: want at most %d times, or %v", what, p(flood, 99), p(quiet, 99), times, busy)
+	if p(flood, 99) > times*p(quiet, 99) {
+		far = append(far, fmt.Sprintf("%s: p99 of the quiet site is %v in the flood, and %v without: want at most %d times", what, p(flood, 99), p(quiet, 99), times))
 	}
+	return far
 }
 
-// postsFor posts one reading of site quiet every 20 ms and returns how long each took.
+// postsFor posts one reading of site quiet every 10 ms and returns how long each took.
 func (m *member) postsFor(span time.Duration, query string) []time.Duration {
 	m.t.Helper()
 	var mu sync.Mutex
 	var took []time.Duration
 	var posts sync.WaitGroup
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(span); time.Now().Before(end); <-tick.C {
 		posts.Go(func() {

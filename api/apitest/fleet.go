@@ -41,6 +41,8 @@ type Fleet struct {
 	Accounts []messages.ProducerAccount
 	// Stored counts the calls that waited for the archive.
 	Stored int
+	// How is what the last Publish was asked for.
+	How api.How
 }
 
 // Control is a command that came.
@@ -349,13 +351,14 @@ func (f *Fleet) Recount(ctx context.Context, site string, from, to int64, told f
 }
 
 // Publish implements api.Ingest.
-func (f *Fleet) Publish(ctx context.Context, site string, in []api.DeviceReadings, stored bool) error {
+func (f *Fleet) Publish(ctx context.Context, site string, in []api.DeviceReadings, how api.How) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.Fail != nil {
 		return f.Fail
 	}
-	if stored {
+	f.How = how
+	if how.Stored {
 		f.Stored++
 	}
 	now := time.Now().UnixMilli()

@@ -54,6 +54,17 @@ func (n *node) unstored() int {
 	return sum
 }
 
+// oldestUnstored is the age of the oldest message that is not stored; 0 = there is none.
+func (n *node) oldestUnstored() time.Duration {
+	ctx, cancel := context.WithTimeout(n.ctx, figuresDeadline)
+	defer cancel()
+	oldest := 0.0
+	for _, s := range n.member.Status(ctx) {
+		oldest = max(oldest, ageOf(s.Stats.OldestPending))
+	}
+	return time.Duration(oldest * float64(time.Second))
+}
+
 // archiveFails tells, without asking it, that the archive takes no readings or cannot be reached.
 func (n *node) archiveFails() bool {
 	failing := n.metrics.Failing("archive")
@@ -61,7 +72,7 @@ func (n *node) archiveFails() bool {
 }
 
 func (n *node) memberFigures() telemetry.Member {
-	used := int64(n.member.InFlight())
+	used, limit := int64(n.member.InFlight()), n.limits.InForce().InFlight
 	ctx, cancel := context.WithTimeout(n.ctx, figuresDeadline)
 	defer cancel()
 	producers, err := n.member.Producers(ctx)
@@ -74,7 +85,7 @@ func (n *node) memberFigures() telemetry.Member {
 		Producers: producers,
 		DiskFree:  disk.Free, DiskTotal: disk.Total,
 		HasRejects: err == nil, RejectsKept: rejects.Kept, RejectsBytes: rejects.Bytes, RejectsLost: rejects.Lost,
-		CreditFree: max(0, n.cfg.Limits.InFlight-used), CreditTotal: n.cfg.Limits.InFlight,
+		CreditFree: max(0, limit-used), CreditTotal: limit,
 		Ready: len(n.member.Starting()) == 0 && !disk.Refusing && !disk.Off && !n.archiveFails(),
 	}
 }
@@ -106,3 +117,6 @@ func (n *node) operations() []api.Operation {
 	}
 	return out
 }
+
+// granted is how many bytes a publisher that asks may have unstored of a site.
+func (n *node) granted(site string) int64 { return n.streams.Granted(site, n.limits.Unstored(site)) }

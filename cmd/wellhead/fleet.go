@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -174,7 +175,7 @@ type ingest struct {
 	streams *stream.Streams
 }
 
-func (i ingest) Publish(ctx context.Context, site string, devices []api.DeviceReadings, stored bool) error {
+func (i ingest) Publish(ctx context.Context, site string, devices []api.DeviceReadings, how api.How) error {
 	if disk := i.streams.Disk(); disk.Refusing || disk.Off {
 		return api.ErrNoRoom
 	}
@@ -182,7 +183,7 @@ func (i ingest) Publish(ctx context.Context, site string, devices []api.DeviceRe
 	for n, d := range devices {
 		list[n] = stream.DeviceReadings(d)
 	}
-	err := i.Ingest.Publish(ctx, site, list, stored)
+	err := i.Ingest.Publish(ctx, site, list, stream.How(how))
 	if errors.Is(err, stream.ErrOverloaded) {
 		return fmt.Errorf("%w: %v", api.ErrOverloaded, err)
 	}
@@ -215,10 +216,38 @@ func (r rejects) Retry(ctx context.Context, id uint64, repaired []byte, contentT
 	return done, again, outward(err)
 }
 
+// operator shows and changes the limits.
+type operator struct {
+	limits    *stream.Limits
+	member    *actors.Member
+	publisher *stream.Publisher
+}
+
+func (o operator) Limits(context.Context) (api.LimitsState, error) {
+	state := api.LimitsState{InFlight: int64(o.member.InFlight()), Sites: []api.SiteUnstored{}}
+	state.Own, state.Limits, state.Revision = o.limits.Get()
+	unstored := o.publisher.Unstored()
+	for _, site := range slices.Sorted(maps.Keys(unstored)) {
+		state.Sites = append(state.Sites, api.SiteUnstored{Site: site, Limit: state.Limits.Unstored(site), Unstored: unstored[site]})
+	}
+	return state, nil
+}
+
+func (o operator) SetLimits(ctx context.Context, l messages.Limits, revision uint64) error {
+	if revision == 0 {
+		if err := o.limits.Load(ctx); err != nil {
+			return err
+		}
+		_, _, revision = o.limits.Get()
+	}
+	return o.limits.Set(ctx, l, revision)
+}
+
 // queries answers requests on NATS with what HTTP answers to the same question.
 type queries struct {
 	handler http.Handler
 	layout  stream.Layout
+	granted func(site string) int64
 	stored  func(ctx context.Context, site, producer string, run uint64) ([]actors.StoredNews, error)
 }
 
@@ -241,6 +270,8 @@ func (q *queries) Answer(ctx context.Context, what string, id messages.DeviceID,
 			list[i] = stream.Stored(n)
 		}
 		return json.Marshal(list)
+	case stream.QueryLimits:
+		return json.Marshal(map[string]int64{"unstored": q.granted(id.Site)})
 	case stream.QueryState:
 		return q.get(ctx, device)
 	case stream.QueryLatest:

@@ -42,6 +42,7 @@ type node struct {
 	member    *actors.Member
 	client    *stream.Client // of the HTTP face
 	publisher *stream.Publisher
+	limits    *stream.Limits
 	http      *http.Server
 	listener  net.Listener
 
@@ -119,6 +120,11 @@ func (n *node) openStream(ctx context.Context) error {
 		return fmt.Errorf("read the credentials: %w", err)
 	}
 	n.serving.Go(func() { credentials.Follow(n.ctx, registry) })
+	n.limits = stream.NewLimits(messages.Limits{InFlight: cfg.Limits.InFlight, SiteUnstored: cfg.Limits.Unstored}, registry, n.log)
+	if err := n.limits.Load(ctx); err != nil {
+		return err
+	}
+	n.serving.Go(func() { n.limits.Follow(n.ctx) })
 	return nil
 }
 
@@ -218,7 +224,7 @@ func (n *node) openMember(context.Context) error {
 	outside := n.streams.Outside(stream.Events(cfg.Events))
 	ms := func(d time.Duration) int64 { return d.Milliseconds() }
 	n.member = actors.NewMember(actors.Options{
-		Name: cfg.Name, InFlight: int(cfg.Limits.InFlight), Logger: n.log,
+		Name: cfg.Name, InFlight: int(n.limits.InForce().InFlight), Logger: n.log,
 		Config: actors.Config{
 			Shards: cfg.Shards,
 			Limits: actors.Limits{MaxFuture: ms(cfg.Limits.MaxFuture), MaxAge: ms(cfg.Limits.MaxAge), Classes: classes(cfg)},
@@ -244,6 +250,11 @@ func (n *node) openMember(context.Context) error {
 		return err
 	}
 	n.closing(n.stopMember)
+	n.limits.OnChange(func(l messages.Limits) {
+		n.log.Info("limits", "in_flight", l.InFlight, "site_unstored", l.SiteUnstored, "sites", len(l.Sites))
+		n.member.SetInFlight(l.InFlight)
+	})
+	n.streams.WatchFlow(stream.Flow{Limit: n.limits.Unstored, Oldest: n.oldestUnstored})
 	n.metrics.Watch(n.shardFigures, n.memberFigures)
 	counters := n.streams.Counters()
 	n.metrics.Count(
@@ -251,6 +262,7 @@ func (n *node) openMember(context.Context) error {
 		telemetry.Counter{Name: "feeds_reopened_total", Help: "Feeds that were opened again after a loss.", Read: counters.FeedsReopened.Load},
 		telemetry.Counter{Name: "messages_resent_total", Help: "Messages published again for want of an acknowledgement in time.", Read: counters.Resent.Load},
 		telemetry.Counter{Name: "mqtt_closed_total", Help: "MQTT clients closed because a stream was nearly full.", Read: counters.MQTTClosed.Load},
+		telemetry.Counter{Name: "flow_cut_total", Help: "Connections cut because they sent more than a site may have unstored.", Read: counters.FlowCut.Load},
 		telemetry.Counter{Name: "disk_refusals_total", Help: "Times that publishers were refused because the disk was nearly full.", Read: counters.DiskRefusals.Load},
 	)
 	return nil
@@ -274,7 +286,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	}
 	n.client = client
 	n.closing(client.Close)
-	n.publisher, err = client.NewPublisher(stream.PublisherOptions{Producer: serverName("http-" + n.cfg.Name), OnFull: stream.Refuse})
+	n.publisher, err = client.NewPublisher(stream.PublisherOptions{Producer: serverName("http-" + n.cfg.Name), OnFull: stream.Refuse, Window: n.limits.Unstored})
 	if err != nil {
 		return fmt.Errorf("make the HTTP face's publisher: %w", err)
 	}
@@ -284,6 +296,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry(), classes: classes(n.cfg)},
 		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards), n.streams}, Live: n.client, Health: n,
 		Rejects:  rejects{n.streams},
+		Operator: operator{n.limits, n.member, n.publisher},
 		Registry: n.streams.Registry(), Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
 		Logger: n.log, Observe: n.metrics.Request, Hosts: n.cfg.HTTPHosts, Version: version, Closing: n.ctx.Done(),
 		EventsLost: n.metrics.EventsLost,
@@ -294,7 +307,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 			MaxFuture: n.cfg.Limits.MaxFuture, MaxAge: oldest, CertainAge: certain,
 		},
 	})
-	answers := &queries{handler: handler, layout: stream.Layout{Shards: n.cfg.Shards}, stored: n.member.Stored}
+	answers := &queries{handler: handler, layout: stream.Layout{Shards: n.cfg.Shards}, stored: n.member.Stored, granted: n.granted}
 	if n.cfg.HTTP != "" {
 		if n.listener, err = net.Listen("tcp", n.cfg.HTTP); err != nil {
 			return fmt.Errorf("listen for HTTP: %w", err)

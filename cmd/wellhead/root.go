@@ -67,6 +67,7 @@ func newRoot() *cobra.Command {
 		newAuditCommand(),
 		newSiteCommand(),
 		newRejectsCommand(),
+		newLimitsCommand(),
 		newConfigCommand(),
 		newSchemaCommand(),
 		newVersionCommand(),

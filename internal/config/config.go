@@ -81,6 +81,7 @@ type Rejects struct {
 // Limits bound what may wait or come in.
 type Limits struct {
 	InFlight    int64
+	Unstored    int64 // of a site
 	Body        int64
 	Bodies      int64
 	LiveBuffer  int64

@@ -164,13 +164,13 @@ func TestTheTableIsWhole(t *testing.T) {
 
 func TestSizesAndDurations(t *testing.T) {
 	for text, want := range map[string]int64{"0": 0, "17": 17, "1KiB": 1024, "1.5 MiB": 3 << 19, "2GB": 2e9, "3B": 3} {
-		if got, err := parseSize(text); err != nil || got != want {
-			t.Errorf("parseSize(%q): got %d, %v, want %d", text, got, err, want)
+		if got, err := ParseSize(text); err != nil || got != want {
+			t.Errorf("ParseSize(%q): got %d, %v, want %d", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "-1", "x", "1 XB", "1e300TiB", "NaN"} {
-		if got, err := parseSize(text); err == nil {
-			t.Errorf("parseSize(%q): got %d, want an error", text, got)
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q): got %d, want an error", text, got)
 		}
 	}
 	for text, want := range map[string]time.Duration{"0": 0, "30d": 720 * time.Hour, "0.5d": 12 * time.Hour, "1m30s": 90 * time.Second} {

@@ -156,14 +156,18 @@ var Keys = []Key{
 
 	{
 		Name: "limits.in-flight", Default: "256MiB", Unit: "bytes", Hit: "nothing more is pulled until something is stored; the streams fill, then publishers are told",
-		Doc: "What was pulled and is not yet stored, of all shards together.", kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.InFlight }, 128<<20),
+		Doc: "What was pulled and is not yet stored, of all shards together, counted as it lies in memory: up to ten times what it was as a message. Changed while running with `wellhead limits set`.", kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.InFlight }, 128<<20),
+	},
+	{
+		Name: "limits.site-unstored", Default: "64MiB", Unit: "bytes", Hit: "who sends for the site waits, or is refused, as he chose; NATS and MQTT connections that do not keep to it are cut",
+		Doc: "What a site has sent and is not yet stored. Changed while running with `wellhead limits set`, as limits.in-flight.", kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.Unstored }, 1<<20),
 	},
 	{
 		Name: "limits.body", Default: "16MiB", Unit: "bytes", Hit: "413", Doc: "One HTTP request's body, unpacked; line protocol is taken in parts and has no such limit.",
 		kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.Body }, 1),
 	},
 	{
-		Name: "limits.bodies", Default: "128MiB", Unit: "bytes", Hit: "429 with Retry-After", Doc: "All HTTP request bodies being worked on together.",
+		Name: "limits.bodies", Default: "128MiB", Unit: "bytes", Hit: "a request waits, or gets 429 with Retry-After, as it asks for", Doc: "All HTTP request bodies being worked on together; a site takes half of what is there at most, while it has several.",
 		kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Limits.Bodies }, 1),
 	},
 	{
@@ -195,7 +199,7 @@ var Keys = []Key{
 		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Limits.Query }, 1),
 	},
 	{
-		Name: "limits.ingest", Default: "30s", Hit: "504: it is not known what was taken, so send again", Doc: "How long an HTTP request waits for the stream's acknowledgement.",
+		Name: "limits.ingest", Default: "30s", Hit: "429 when there was no room until then; 504 when it is not known what was taken: send again in both cases", Doc: "How long an HTTP request waits for room and for the stream's acknowledgement.",
 		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Limits.Ingest }, 1),
 	},
 	{

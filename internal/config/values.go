@@ -194,7 +194,7 @@ func size(p func(*Config) *int64) setter { return sizeFrom(p, 0) }
 // sizeOr0 takes 0 as well as sizes from least on.
 func sizeOr0(p func(*Config) *int64, least int64) setter {
 	return func(c *Config, s string) error {
-		n, err := parseSize(s)
+		n, err := ParseSize(s)
 		if err == nil && n != 0 && n < least {
 			err = fmt.Errorf("%s: it must be 0, or at least %d bytes", s, least)
 		}
@@ -221,7 +221,7 @@ func durationOr0(p func(*Config) *dur, least dur) setter {
 
 func sizeFrom(p func(*Config) *int64, least int64) setter {
 	return func(c *Config, s string) error {
-		n, err := parseSize(s)
+		n, err := ParseSize(s)
 		if err != nil {
 			return err
 		}
@@ -250,7 +250,7 @@ var sizeUnits = []struct {
 	{"", 1},
 }
 
-func parseSize(s string) (int64, error) {
+func ParseSize(s string) (int64, error) {
 	for _, u := range sizeUnits {
 		number, ok := strings.CutSuffix(s, u.suffix)
 		if !ok {

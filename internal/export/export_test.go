@@ -28,7 +28,7 @@ import (
 func fleet(t *testing.T, devices ...api.DeviceReadings) *verify.Client {
 	t.Helper()
 	f := apitest.New()
-	if err := f.Publish(t.Context(), "demo", devices, false); err != nil {
+	if err := f.Publish(t.Context(), "demo", devices, api.How{}); err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(api.New(api.Options{Fleet: f, Ingest: f, Live: f, Health: f, Logger: slog.New(slog.DiscardHandler)}))

@@ -16,6 +16,13 @@ const (
 	mostGarbage  = 50 // percent of what lives; beyond it a flood gains nothing that was measurable
 	startGarbage = 25 // percent of what lives
 
+	// leastRoom is what garbage may take whatever lives; bytes. A small heap would be collected many times a
+	// second, and what waits for an answer meanwhile waits for that too.
+	leastRoom = 32 << 20
+	// mostRoom is the most that it may take; bytes. Under a flood half of what lives is buffers of the stream's
+	// blocks, which cost nothing to collect and should not make room for as much garbage.
+	mostRoom = 256 << 20
+
 	garbageShare = 0.03 // of the machine's CPU that collecting may take
 
 	garbageEvery = time.Second
@@ -31,7 +38,7 @@ const (
 //
 // At 10 % it also gives free memory back to the system, which is one more collection every 10 s.
 func TuneGarbage(ctx context.Context) {
-	percent := float64(startGarbage)
+	percent, inForce := float64(startGarbage), startGarbage
 	debug.SetGCPercent(startGarbage)
 	tick := time.NewTicker(garbageEvery)
 	defer tick.Stop()
@@ -51,8 +58,9 @@ func TuneGarbage(ctx context.Context) {
 			continue
 		}
 		next := nextGarbage(percent, (now.collecting-last.collecting)/(now.total-last.total))
-		if math.Round(next) != math.Round(percent) {
-			debug.SetGCPercent(int(math.Round(next)))
+		if set := setGarbage(next, now.lives); set != inForce {
+			debug.SetGCPercent(set)
+			inForce = set
 		}
 		percent, last = next, now
 	}
@@ -65,16 +73,26 @@ func nextGarbage(percent, share float64) float64 {
 	return min(max(next, leastGarbage), mostGarbage)
 }
 
+// setGarbage returns the percentage that keeps garbage within its least and its most room, too.
+func setGarbage(percent, lives float64) int {
+	most := max(leastGarbage, mostRoom/max(lives, 1)*100)
+	return int(math.Round(max(min(percent, most), leastRoom/max(lives, leastRoom/10)*100)))
+}
+
 // collector is CPU time, in seconds of all processors together. What collects on a processor that nobody
 // else wants is not counted.
-type collector struct{ collecting, total float64 }
+type collector struct {
+	collecting, total float64
+	lives             float64 // bytes that the last collection found in use
+}
 
 func readCollector() collector {
 	samples := []metrics.Sample{
 		{Name: "/cpu/classes/gc/total:cpu-seconds"},
 		{Name: "/cpu/classes/gc/mark/idle:cpu-seconds"},
 		{Name: "/cpu/classes/total:cpu-seconds"},
+		{Name: "/gc/heap/live:bytes"},
 	}
 	metrics.Read(samples)
-	return collector{collecting: samples[0].Value.Float64() - samples[1].Value.Float64(), total: samples[2].Value.Float64()}
+	return collector{collecting: samples[0].Value.Float64() - samples[1].Value.Float64(), total: samples[2].Value.Float64(), lives: float64(samples[3].Value.Uint64())}
 }

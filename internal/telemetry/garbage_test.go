@@ -24,7 +24,15 @@ func TestGarbageFollowsItsCost(t *testing.T) {
 			t.Errorf("%s: %.1f %%, want %v to %v", c.name, got, c.least, c.most)
 		}
 	}
-	if now := readCollector(); now.total < 0 || now.collecting > now.total {
+	for lives, want := range map[float64]int{0: 1000, 8 << 20: 400, 64 << 20: 50, 1 << 30: 10} {
+		if got := setGarbage(mostGarbage, 1<<30); got != 25 {
+			t.Errorf("a flood: %d %%, want 25, which is 256 MiB", got)
+		}
+		if got := setGarbage(leastGarbage, lives); got != want {
+			t.Errorf("%v bytes live: %d %%, want %d", lives, got, want)
+		}
+	}
+	if now := readCollector(); now.lives < 0 || now.total < 0 || now.collecting > now.total {
 		t.Errorf("the runtime tells %+v", now)
 	}
 }

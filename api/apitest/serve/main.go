@@ -94,7 +94,7 @@ func move(ctx context.Context, f *apitest.Fleet, n int) {
 			}
 			in = append(in, api.DeviceReadings{Device: fmt.Sprintf("well-%03d", d), Readings: []messages.Reading{sample(d, at)}})
 		}
-		if err := f.Publish(ctx, "demo", in, false); err != nil {
+		if err := f.Publish(ctx, "demo", in, api.How{}); err != nil {
 			return
 		}
 	}
