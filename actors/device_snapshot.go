@@ -381,7 +381,7 @@ func (w *window) readExtras(r *snapshotReader) {
 		return
 	}
 	n, channels := int(w.count), int(w.channels)
-	x := &extras{flags: make([]uint8, n)}
+	x := newExtras(n)
 	w.extras = x
 	if has&windowQuality != 0 {
 		x.quality = make([]uint8, n*channels)

@@ -23,23 +23,38 @@ type window struct {
 // extras is what few devices send.
 type extras struct {
 	notes   map[int32]string // by slot; nil = none
+	noted   []uint64         // a bit a slot: whether it is in notes, so that most readings do without the map
 	flags   []uint8          // by slot
 	quality []uint8          // by slot * channels; nil = all good
 }
 
 const firstCapacity = 4
 
-func (x *extras) note(p int) string { return x.notes[int32(p)] }
+func newExtras(capacity int) *extras {
+	return &extras{noted: make([]uint64, (capacity+63)/64), flags: make([]uint8, capacity)}
+}
+
+func (x *extras) note(p int) string {
+	if x.noted[p>>6]>>(p&63)&1 == 0 {
+		return ""
+	}
+	return x.notes[int32(p)]
+}
 
 func (x *extras) setNote(p int, note string) {
-	switch {
-	case note == "":
-		delete(x.notes, int32(p))
-	case x.notes == nil:
-		x.notes = map[int32]string{int32(p): note}
-	default:
-		x.notes[int32(p)] = note
+	word, bit := &x.noted[p>>6], uint64(1)<<(p&63)
+	if note == "" {
+		if *word&bit != 0 {
+			*word &^= bit
+			delete(x.notes, int32(p))
+		}
+		return
 	}
+	*word |= bit
+	if x.notes == nil {
+		x.notes = make(map[int32]string, 1)
+	}
+	x.notes[int32(p)] = note
 }
 
 // place returns the slot number of the i-th oldest reading.
@@ -97,7 +112,7 @@ func (w *window) rebuild(capacity, channels int) {
 	w.first, w.count = 0, 0
 	w.cells = newCells(capacity, channels, false)
 	if old.extras != nil {
-		w.extras = &extras{flags: make([]uint8, capacity)}
+		w.extras = newExtras(capacity)
 		if old.extras.quality != nil {
 			w.extras.quality = make([]uint8, capacity*channels)
 		}
@@ -171,7 +186,7 @@ func anyQuality(r *messages.Reading) bool {
 
 func (w *window) setExtras(i int, r *messages.Reading, flags uint8) {
 	if w.extras == nil {
-		w.extras = &extras{flags: make([]uint8, w.capacity())}
+		w.extras = newExtras(w.capacity())
 	}
 	x, p, n := w.extras, w.place(i), int(w.channels)
 	x.setNote(p, strings.Clone(r.Note))
