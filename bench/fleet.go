@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -15,11 +16,19 @@ import (
 	"github.com/wellhead/wellhead/messages"
 )
 
-// The large fleet: each device sends every 5 s for 5 minutes, 20 000 readings a second in all, so that
-// every window is full.
+// fleet is a number of devices that are all resident, with full windows.
+type fleet struct {
+	name     string
+	devices  int
+	interval time.Duration // of a device
+	fill     string        // readings a second while the windows fill
+	settings string        // of the site, JSON; empty = the defaults
+	steady   time.Duration // how long they send as they do in the field, after that; 0 = not at all
+	restarts int           // 0 = as many as runs
+}
+
+// fleetReadings fills a window.
 const (
-	fleetDevices  = 100_000
-	fleetInterval = 5 * time.Second
 	fleetReadings = 60
 	fleetSeed     = 1
 )
@@ -27,20 +36,42 @@ const (
 // restartWithin bounds the wait for right answers after a restart.
 const restartWithin = 5 * time.Minute
 
-// largeFleet measures the memory of a member with all devices resident, and then how long after a kill
-// -9 it takes until it knows the newest reading of each.
+// largeFleet sends every 5 s for 5 minutes, 20 000 readings a second in all.
 func largeFleet(ctx context.Context, b *bench) ([]figure, error) {
-	memory := figure{Case: "memory", What: "100 000 devices resident, 20 000 readings/s", Unit: "MiB (VmHWM)", Revision: b.revision}
+	return b.fleet(ctx, fleet{name: "100 000 devices", devices: 100_000, interval: 5 * time.Second, fill: "20000/s"})
+}
+
+// million is one reading a minute of each: windows are filled faster than that, or it would take an hour.
+func million(ctx context.Context, b *bench) ([]figure, error) {
+	return b.fleet(ctx, fleet{
+		name: "1 000 000 devices", devices: 1_000_000, interval: time.Minute, fill: "200000/s",
+		settings: `{"expectedInterval":60000}`, steady: 2 * time.Minute, restarts: 1,
+	})
+}
+
+// fleet measures the memory of a member with all devices resident, and then how long after a kill -9 it
+// takes until it knows the newest reading of each.
+func (b *bench) fleet(ctx context.Context, in fleet) ([]figure, error) {
+	memory := figure{Case: "memory", What: in.name + " resident, windows full, " + in.fill, Unit: "MiB (VmHWM)", Revision: b.revision}
+	steady := figure{Case: "steady", What: fmt.Sprintf("the same, each sending every %v", in.interval), Unit: "cores of the member", Revision: b.revision}
 	restart := figure{Case: "restart", What: "kill -9 until every device's newest reading is right", Unit: "s", Revision: b.revision}
 	m, err := b.start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer m.remove()
+	if in.settings != "" {
+		if err := m.put(ctx, "/api/v1/sites/demo/settings", in.settings); err != nil {
+			return nil, err
+		}
+	}
 	memory.Load = loadAverage()
 	readings := max(2, int(fleetReadings*b.scale))
-	s, err := m.simulate(ctx, "--devices", strconv.Itoa(fleetDevices), "--interval", fleetInterval.String(), "--readings", strconv.Itoa(readings),
-		"--seed", strconv.Itoa(fleetSeed), "--start", fleetStart.Format(time.RFC3339), "--rate", "20000/s")
+	flags := []string{
+		"--devices", strconv.Itoa(in.devices), "--interval", in.interval.String(),
+		"--seed", strconv.Itoa(fleetSeed), "--start", fleetStart.Format(time.RFC3339),
+	}
+	s, err := m.simulate(ctx, append(flags, "--readings", strconv.Itoa(readings), "--rate", in.fill)...)
 	if err != nil {
 		return nil, err
 	}
@@ -49,12 +80,36 @@ func largeFleet(ctx context.Context, b *bench) ([]figure, error) {
 		return nil, err
 	}
 	memory.Runs, memory.CPU, memory.PeakMiB = []float64{u.peak}, u.cpu/s.Seconds, u.peak
+	memory.Value = u.peak
+	figures := []figure{memory}
 
-	want, err := newestOf(readings)
+	if in.steady > 0 {
+		more := max(1, int(in.steady/in.interval))
+		steady.Load = loadAverage()
+		rate := fmt.Sprintf("%d/s", int(float64(in.devices)/in.interval.Seconds()))
+		flags[len(flags)-1] = fleetStart.Add(time.Duration(readings) * in.interval).Format(time.RFC3339)
+		before := u
+		t, err := m.simulate(ctx, append(flags, "--readings", strconv.Itoa(more), "--rate", rate)...)
+		if err != nil {
+			return nil, err
+		}
+		if u, err = m.usage(); err != nil {
+			return nil, err
+		}
+		steady.Value, steady.CPU, steady.PeakMiB = (u.cpu-before.cpu)/t.Seconds, (u.cpu-before.cpu)/t.Seconds, u.now
+		steady.Runs = []float64{steady.Value}
+		if steady.Checked, err = m.verify(ctx, t); err != nil {
+			return nil, err
+		}
+		figures = append(figures, steady)
+		readings = more
+	}
+
+	want, err := newestOf(in, flags[len(flags)-1], readings)
 	if err != nil {
 		return nil, err
 	}
-	for range b.runs {
+	for range cmp.Or(in.restarts, b.runs) {
 		restart.Load = loadAverage()
 		m.kill()
 		seconds, err := m.restart(ctx, want)
@@ -68,26 +123,30 @@ func largeFleet(ctx context.Context, b *bench) ([]figure, error) {
 		restart.Runs = append(restart.Runs, seconds)
 		restart.CPU, restart.PeakMiB = u.cpu/seconds, max(restart.PeakMiB, u.peak)
 	}
-	if memory.Checked, err = m.verify(ctx, s); err != nil {
+	if figures[0].Checked, err = m.verify(ctx, s); err != nil {
 		return nil, err
 	}
-	memory.Value, restart.Value = median(memory.Runs), median(restart.Runs)
-	return []figure{memory, restart}, nil
+	restart.Value = median(restart.Runs)
+	return append(figures, restart), nil
 }
 
 // fleetStart is the event time of the first readings; any will do.
 var fleetStart = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // newestOf returns each device's newest reading.
-func newestOf(readings int) ([]messages.Reading, error) {
+func newestOf(in fleet, start string, readings int) ([]messages.Reading, error) {
+	begin, err := time.Parse(time.RFC3339, start)
+	if err != nil {
+		return nil, err
+	}
 	f, err := simulate.New(simulate.Options{
-		Site: "demo", Devices: fleetDevices, Interval: fleetInterval, Channels: 4, Seed: fleetSeed, Readings: readings,
-		Start: fleetStart, OutOfOrder: 0.01, Duplicates: 0.01, Omitted: 0.05, Batch: 100, Gather: true,
+		Site: "demo", Devices: in.devices, Interval: in.interval, Channels: 4, Seed: fleetSeed, Readings: readings,
+		Start: begin, OutOfOrder: 0.01, Duplicates: 0.01, Omitted: 0.05, Batch: 100, Gather: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	newest := make([]messages.Reading, fleetDevices)
+	newest := make([]messages.Reading, in.devices)
 	for i := range newest {
 		for r := range f.Expected(i) {
 			if r.Time >= newest[i].Time {

@@ -38,6 +38,7 @@ var scenarios = []scenario{
 	{"headline", "31 145 914 readings to Cassandra, each checked, and counted by audit", headline},
 	{"latency", "publish → event at a subscriber, p50, p99 and most", latency},
 	{"fleet", "100 000 devices: memory, and restart after kill -9", largeFleet},
+	{"million", "1 000 000 devices, one reading a minute: memory, share of a core, restart", million},
 }
 
 // figure is one result.

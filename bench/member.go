@@ -137,6 +137,25 @@ func (m *member) usage() (u used, err error) {
 	return u, nil
 }
 
+// put sends a document to the member.
+func (m *member) put(ctx context.Context, path, document string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, m.http+path, strings.NewReader(document))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode >= 300 {
+		said, _ := io.ReadAll(io.LimitReader(response.Body, 4096))
+		return fmt.Errorf("PUT %s: %s: %s", path, response.Status, said)
+	}
+	return nil
+}
+
 // sent is what `wellhead simulate --json` prints.
 type sent struct {
 	Sent       int64   `json:"sent"`
