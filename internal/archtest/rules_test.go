@@ -30,13 +30,18 @@ var folders = []folder{
 		},
 	},
 	{
+		path:    "persistence/chunk",
+		may:     []string{"messages", "persistence"},
+		because: "the codec knows rows and bytes; where they lie is the store's matter",
+	},
+	{
 		path:    "persistence/contract",
 		may:     []string{"messages", "persistence"},
 		because: "one suite holds every implementation to the same; one that knows an implementation would bend to it",
 	},
 	{
 		path:    "persistence/cassandra",
-		may:     []string{"messages", "persistence"},
+		may:     []string{"messages", "persistence", "persistence/chunk"},
 		because: "a store keeps what it is given; deciding is the actors' business",
 	},
 	{
@@ -46,7 +51,7 @@ var folders = []folder{
 	},
 	{
 		path:    "persistence/pebble",
-		may:     []string{"messages", "persistence"},
+		may:     []string{"messages", "persistence", "persistence/chunk"},
 		because: "a store keeps what it is given; deciding is the actors' business",
 	},
 	{

@@ -145,7 +145,7 @@ func failAll(b *persistence.Batch, err error) error {
 // encode puts all devices of b into the batch but those that it refuses.
 func (a *Archive) encode(batch *pebble.Batch, b *persistence.Batch) (refused error) {
 	e := encoders.Get().(*encoder)
-	defer encoders.Put(e)
+	defer e.release()
 	for i := range b.Devices {
 		d := &b.Devices[i]
 		err := checkDevice(d)
@@ -166,13 +166,13 @@ func checkDevice(d *persistence.DeviceRows) error {
 		return err
 	}
 	for i := range d.Rows {
-		if r := &d.Rows[i]; len(r.Values) > maxChannels || len(r.Quality) > maxChannels {
-			return fmt.Errorf("%w: %d values, %d qualities at %d: at most %d", persistence.ErrRefused, len(r.Values), len(r.Quality), r.Time, maxChannels)
+		if r := &d.Rows[i]; len(r.Values) > messages.MaxChannels || len(r.Quality) > messages.MaxChannels {
+			return fmt.Errorf("%w: %d values, %d qualities at %d: at most %d", persistence.ErrRefused, len(r.Values), len(r.Quality), r.Time, messages.MaxChannels)
 		}
 	}
 	for i := range d.Rollups {
-		if r := &d.Rollups[i]; len(r.Channels) > maxChannels {
-			return fmt.Errorf("%w: rollup of %d channels: at most %d", persistence.ErrRefused, len(r.Channels), maxChannels)
+		if r := &d.Rollups[i]; len(r.Channels) > messages.MaxChannels {
+			return fmt.Errorf("%w: rollup of %d channels: at most %d", persistence.ErrRefused, len(r.Channels), messages.MaxChannels)
 		}
 	}
 	return nil
@@ -181,29 +181,29 @@ func checkDevice(d *persistence.DeviceRows) error {
 // appendDevice puts what one device brings into the batch, but for what is deleted already.
 func (e *encoder) appendDevice(batch *pebble.Batch, shard messages.Shard, d *persistence.DeviceRows, deleted uint64) error {
 	if len(d.Rows) > 0 {
-		b := &e.block
-		b.reset()
+		b := &e.Block
+		b.Reset()
 		for i := range d.Rows {
 			if d.Rows[i].Sequence > deleted {
-				b.add(&d.Rows[i])
+				b.Add(&d.Rows[i])
 			}
 		}
-		b.normalize()
+		b.Normalize()
 		e.key = appendDevice(e.key[:0], kindChunk, shard, d.Device)
 		prefix := len(e.key)
-		for from := 0; from < b.rows(); {
-			number, to := sliceOf(b.times[from]), from+1
-			for to < b.rows() && sliceOf(b.times[to]) == number {
+		for from := 0; from < b.Len(); {
+			number, to := sliceOf(b.Time(from)), from+1
+			for to < b.Len() && sliceOf(b.Time(to)) == number {
 				to++
 			}
 			e.key = appendInt(e.key[:prefix], number)
-			e.value = e.appendFrames(e.value[:0], from, to)
+			e.value = e.AppendFrames(e.value[:0], from, to)
 			if err := batch.Merge(e.key, e.value, nil); err != nil {
 				return err
 			}
 			from = to
 		}
-		b.reset() // notes and quality belong to the caller
+		b.Reset() // notes and quality belong to the caller
 	}
 	for i := range d.Rollups {
 		r := &d.Rollups[i]
@@ -211,7 +211,7 @@ func (e *encoder) appendDevice(batch *pebble.Batch, shard messages.Shard, d *per
 			continue
 		}
 		e.key = appendInt(appendInt(appendDevice(e.key[:0], kindRollup, shard, d.Device), int64(r.Step)), r.Start)
-		e.value = e.appendRollup(e.value[:0], r)
+		e.value = e.AppendRollup(e.value[:0], r)
 		if err := batch.Merge(e.key, e.value, nil); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/chunk"
 	"github.com/wellhead/wellhead/persistence/contract"
 )
 
@@ -138,12 +139,12 @@ func BenchmarkEncode(b *testing.B) {
 				var e encoder
 				b.ReportAllocs()
 				for b.Loop() {
-					e.block.reset()
+					e.Block.Reset()
 					for i := range f.batch.Devices[0].Rows {
-						e.block.add(&f.batch.Devices[0].Rows[i])
+						e.Block.Add(&f.batch.Devices[0].Rows[i])
 					}
-					e.block.normalize()
-					e.value = e.appendFrames(e.value[:0], 0, e.block.rows())
+					e.Block.Normalize()
+					e.value = e.AppendFrames(e.value[:0], 0, e.Block.Len())
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(readings), "ns/reading")
 				b.ReportMetric(float64(len(e.value))/float64(readings), "B/reading")
@@ -160,14 +161,14 @@ func BenchmarkDecode(b *testing.B) {
 			f.advance()
 			var e encoder
 			for i := range f.batch.Devices[0].Rows {
-				e.block.add(&f.batch.Devices[0].Rows[i])
+				e.Block.Add(&f.batch.Devices[0].Rows[i])
 			}
-			value := e.appendFrames(nil, 0, readings)
-			var out block
+			value := e.AppendFrames(nil, 0, readings)
+			var out chunk.Block
 			b.ReportAllocs()
 			for b.Loop() {
-				out.reset()
-				if err := out.decodeValue(value); err != nil {
+				out.Reset()
+				if err := out.Decode(value); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/chunk"
 )
 
 // Delete removes what the device has up to the sequence, now and for ever: in one atomic batch it
@@ -78,7 +79,7 @@ func (a *Archive) fillDelete(ctx context.Context, batch *pebble.Batch, shard mes
 	rollups := appendDevice(nil, kindRollup, shard, id)
 	return a.rewrite(ctx, batch, rollups, after(rollups), func(_ *encoder, value []byte) ([]byte, error) {
 		var r persistence.RollupRow
-		if err := decodeRollup(value, &r); err != nil || r.Sequence <= sequence {
+		if err := chunk.DecodeRollup(value, &r); err != nil || r.Sequence <= sequence {
 			return nil, err
 		}
 		return value, nil
@@ -96,7 +97,7 @@ const mostSingly = 512
 // rewrite deletes all keys in [lower, upper) and sets those again of which stays leaves something.
 func (a *Archive) rewrite(ctx context.Context, batch *pebble.Batch, lower, upper []byte, stays func(*encoder, []byte) ([]byte, error)) error {
 	e := encoders.Get().(*encoder)
-	defer func() { e.block.reset(); encoders.Put(e) }()
+	defer e.release()
 	keys := 0
 	return a.walk(ctx, lower, upper, false, func(key, value []byte) (bool, error) {
 		var err error
@@ -122,13 +123,13 @@ func (a *Archive) rewrite(ctx context.Context, batch *pebble.Batch, lower, upper
 
 // chunkAbove returns the value's rows above the sequence as a value, empty when there are none.
 func (e *encoder) chunkAbove(value []byte, sequence uint64) ([]byte, error) {
-	b := &e.block
-	b.reset()
-	if err := b.decodeValue(value); err != nil {
+	b := &e.Block
+	b.Reset()
+	if err := b.Decode(value); err != nil {
 		return nil, err
 	}
-	b.normalize()
-	b.dropUpTo(sequence)
-	e.value = e.appendFrames(e.value[:0], 0, b.rows())
+	b.Normalize()
+	b.DropUpTo(sequence)
+	e.value = e.AppendFrames(e.value[:0], 0, b.Len())
 	return e.value, nil
 }

@@ -1,12 +1,12 @@
 package pebble
 
 import (
-	"encoding/binary"
 	"io"
 	"slices"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wellhead/wellhead/persistence/chunk"
 )
 
 // Append never reads: it merges a small chunk into its key, and what is under the key is worked out
@@ -48,69 +48,11 @@ func (o *operands) Finish(bool) ([]byte, io.Closer, error) {
 	}
 	switch o.kind {
 	case kindChunk:
-		return mergeChunks(o.values), nil, nil
+		return chunk.Merge(o.values), nil, nil
 	case kindRollup:
-		return mergeRollups(o.values), nil, nil
+		return chunk.MergeRollups(o.values), nil, nil
 	case kindDelete:
 		return slices.MaxFunc(o.values, slices.Compare), nil, nil // 8 bytes, big endian
 	}
 	return o.values[len(o.values)-1], nil, nil
-}
-
-var encoders = sync.Pool{New: func() any { return new(encoder) }}
-
-// mergeChunks merges chunk values, oldest first, into one. Frames that are at least half full are left
-// alone, see maxFrameRows; readers put all frames in order anyway. When one frame is corrupt the values
-// are only put side by side, as they are.
-func mergeChunks(values [][]byte) []byte {
-	e := encoders.Get().(*encoder)
-	defer func() { e.block.reset(); encoders.Put(e) }()
-	b := &e.block
-	b.reset()
-	size := 0
-	for _, value := range values {
-		size += len(value)
-	}
-	out := make([]byte, 0, size)
-	flush := func() {
-		b.normalize()
-		out = e.appendFrames(out, 0, b.rows())
-		b.reset()
-	}
-	for _, value := range values {
-		for len(value) > 0 {
-			f, rest, err := nextFrame(value)
-			if err != nil {
-				return slices.Concat(values...)
-			}
-			value = rest
-			if f.rows >= maxFrameRows/2 {
-				out = append(out, f.all...)
-				continue
-			}
-			if b.rows()+f.rows > 4*maxFrameRows {
-				flush()
-			}
-			if err := b.decodeBody(f.body); err != nil {
-				return slices.Concat(values...)
-			}
-		}
-	}
-	flush()
-	return out
-}
-
-// mergeRollups returns the value with the highest sequence, the newest of equals; a corrupt one wins, so that it is seen.
-func mergeRollups(values [][]byte) []byte {
-	best, highest := values[0], uint64(0)
-	for _, value := range values {
-		body, err := rollupBody(value)
-		if err != nil {
-			return value
-		}
-		if sequence, _ := binary.Uvarint(body); sequence >= highest {
-			best, highest = value, sequence
-		}
-	}
-	return best
 }

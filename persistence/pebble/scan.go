@@ -7,16 +7,16 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sort"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/chunk"
 )
 
-var blocks = sync.Pool{New: func() any { return new(block) }}
+var blocks = sync.Pool{New: func() any { return new(chunk.Block) }}
 
 // walk calls fn for each key in [lower, upper), backwards if so asked, until fn returns false or an
 // error. It looks at the context before each.
@@ -63,14 +63,14 @@ func (a *Archive) Scan(ctx context.Context, shard messages.Shard, id messages.De
 	}
 	lower, upper := appendInt(slices.Clone(prefix), sliceOf(low)), appendInt(slices.Clone(prefix), sliceOf(high)+1)
 	s := scan{low: low, high: high, backwards: r.From > r.To, limit: r.Limit, floor: a.deleted(shard, id), ceiling: ceiling(r), fn: fn}
-	b := blocks.Get().(*block)
-	defer func() { b.reset(); blocks.Put(b) }()
+	b := blocks.Get().(*chunk.Block)
+	defer func() { b.Reset(); blocks.Put(b) }()
 	err := a.walk(ctx, lower, upper, s.backwards, func(_, value []byte) (bool, error) {
-		b.reset()
-		if err := b.decodeValue(value); err != nil {
+		b.Reset()
+		if err := b.Decode(value); err != nil {
 			return false, err
 		}
-		b.normalize()
+		b.Normalize()
 		return s.rows(b), nil
 	})
 	if err != nil {
@@ -97,18 +97,17 @@ type scan struct {
 }
 
 // rows hands on those rows of b that belong to the scan; false when it is at its end.
-func (s *scan) rows(b *block) bool {
-	from := sort.Search(b.rows(), func(i int) bool { return b.times[i] >= s.low })
-	to := sort.Search(b.rows(), func(i int) bool { return b.times[i] > s.high })
+func (s *scan) rows(b *chunk.Block) bool {
+	from, to := b.Range(s.low, s.high)
 	for n := range to - from {
 		i := from + n
 		if s.backwards {
 			i = to - 1 - n
 		}
-		if sequence := b.sequences[i]; sequence <= s.floor || sequence > s.ceiling {
+		if sequence := b.Sequence(i); sequence <= s.floor || sequence > s.ceiling {
 			continue
 		}
-		b.row(i, &s.row)
+		b.Row(i, &s.row)
 		if !s.fn(&s.row) {
 			return false
 		}
@@ -138,7 +137,7 @@ func (a *Archive) Rollups(ctx context.Context, shard messages.Shard, id messages
 	floor, ceiling, given := a.deleted(shard, id), ceiling(r), 0
 	var row persistence.RollupRow
 	err := a.walk(ctx, lower, upper, r.From > r.To, func(key, value []byte) (bool, error) {
-		if err := decodeRollup(value, &row); err != nil {
+		if err := chunk.DecodeRollup(value, &row); err != nil {
 			return false, err
 		}
 		if row.Sequence <= floor || row.Sequence > ceiling {

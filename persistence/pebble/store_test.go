@@ -22,6 +22,7 @@ import (
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/chunk"
 	"github.com/wellhead/wellhead/persistence/contract"
 )
 
@@ -172,7 +173,7 @@ func TestCorruptChunkIsLoud(t *testing.T) {
 	check := func() {
 		t.Helper()
 		err := a.Scan(t.Context(), 0, device(0), persistence.Range{From: 0, To: 10}, func(*persistence.Row) bool { t.Error("a row was served"); return true })
-		if !errors.Is(err, errChunk) || !strings.Contains(err.Error(), "s/d0") || !strings.Contains(err.Error(), "from 0 ms") {
+		if !errors.Is(err, chunk.ErrCorrupt) || !strings.Contains(err.Error(), "s/d0") || !strings.Contains(err.Error(), "from 0 ms") {
 			t.Errorf("scan: got %v", err)
 		}
 		wantCount(t, a, 1, 1)

@@ -1,4 +1,4 @@
-package pebble
+package chunk
 
 import (
 	"encoding/binary"
@@ -54,17 +54,17 @@ func (r *reader) byte() byte {
 // decodeBody appends the rows of one body to b. On an error b holds a mixture and must be reset.
 // It never allocates more than a fixed multiple of what the body's length allows: each row costs at
 // least two bytes.
-func (b *block) decodeBody(body []byte) error {
+func (b *Block) decodeBody(body []byte) error {
 	r := reader{data: body}
 	rows, channels, sections := r.uvarint(), r.uvarint(), r.byte()
 	if rows == 0 || rows > maxFrameRows || 2*rows > uint64(len(body)) {
-		return fmt.Errorf("%w: %d rows in %d bytes", errChunk, rows, len(body))
+		return fmt.Errorf("%w: %d rows in %d bytes", ErrCorrupt, rows, len(body))
 	}
 	if channels > maxChannels || sections > sectionsKnown {
-		return fmt.Errorf("%w: %d channels, sections %#x", errChunk, channels, sections)
+		return fmt.Errorf("%w: %d channels, sections %#x", ErrCorrupt, channels, sections)
 	}
 	b.widen(int(channels))
-	from, n := b.rows(), int(rows)
+	from, n := b.Len(), int(rows)
 	b.decodeTimes(&r, n)
 	b.decodeCounts(&r, n, int(channels), sections)
 	need := (from + n) * b.stride
@@ -88,12 +88,12 @@ func (b *block) decodeBody(body []byte) error {
 		r.fail(fmt.Sprintf("%d bytes too many", len(r.data)))
 	}
 	if r.bad != "" {
-		return fmt.Errorf("%w: %s", errChunk, r.bad)
+		return fmt.Errorf("%w: %s", ErrCorrupt, r.bad)
 	}
 	return nil
 }
 
-func (b *block) decodeTimes(r *reader, n int) {
+func (b *Block) decodeTimes(r *reader, n int) {
 	highest := r.uvarint()
 	var last, distance int64
 	for i := range n {
@@ -113,7 +113,7 @@ func (b *block) decodeTimes(r *reader, n int) {
 	}
 }
 
-func (b *block) decodeCounts(r *reader, n, channels int, sections byte) {
+func (b *Block) decodeCounts(r *reader, n, channels int, sections byte) {
 	if sections&sectionCounts == 0 {
 		for range n {
 			b.counts = append(b.counts, uint8(channels))
@@ -134,7 +134,7 @@ func (b *block) decodeCounts(r *reader, n, channels int, sections byte) {
 	}
 }
 
-func (b *block) decodeColumn(r *reader, channel, from, n int) {
+func (b *Block) decodeColumn(r *reader, channel, from, n int) {
 	head := r.byte()
 	kind, places := head&columnKind, head>>placesShift
 	if places > maxPlaces {
@@ -206,7 +206,7 @@ func (d *columnDecoder) xor() uint64 {
 	return x << (8 * ((8 - front - n) & 7))
 }
 
-func (b *block) decodeNotes(r *reader, from, n int, present bool) {
+func (b *Block) decodeNotes(r *reader, from, n int, present bool) {
 	if !present {
 		if len(b.notes) > 0 {
 			b.notes = grow(b.notes, from+n)
@@ -234,7 +234,7 @@ func (b *block) decodeNotes(r *reader, from, n int, present bool) {
 	}
 }
 
-func (b *block) decodeQuality(r *reader, from, n int, present bool) {
+func (b *Block) decodeQuality(r *reader, from, n int, present bool) {
 	if !present {
 		if len(b.quality) > 0 {
 			b.quality = grow(b.quality, from+n)
@@ -251,7 +251,7 @@ func (b *block) decodeQuality(r *reader, from, n int, present bool) {
 	}
 }
 
-func (b *block) decodeFlags(r *reader, from, n int, present bool) {
+func (b *Block) decodeFlags(r *reader, from, n int, present bool) {
 	if !present {
 		if len(b.flags) > 0 {
 			b.flags = grow(b.flags, from+n)

@@ -1,16 +1,17 @@
-package pebble
+package chunk
 
 import (
 	"cmp"
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/wellhead/wellhead/persistence"
 )
 
-// block is rows of one device in memory, laid out for encoding: one array for each property, values
+// Block is rows of one device in memory, laid out for encoding: one array for each property, values
 // row by row with the same number of places for each row.
-type block struct {
+type Block struct {
 	times     []int64
 	sequences []uint64
 	counts    []uint8   // values that the row really has
@@ -21,12 +22,27 @@ type block struct {
 	flags     []uint8   // the same
 
 	order []int32 // scratch of normalize
-	other *block  // scratch of normalize
+	other *Block  // scratch of normalize
 }
 
-func (b *block) rows() int { return len(b.times) }
+// Len returns the number of rows.
+func (b *Block) Len() int { return len(b.times) }
 
-func (b *block) reset() {
+// Time returns the event time of row i, in ms.
+func (b *Block) Time(i int) int64 { return b.times[i] }
+
+// Sequence returns the stream sequence of row i.
+func (b *Block) Sequence(i int) uint64 { return b.sequences[i] }
+
+// Range returns the rows [first, last) whose event times lie in [low, high]. The rows must be in order.
+func (b *Block) Range(low, high int64) (first, last int) {
+	first = sort.Search(len(b.times), func(i int) bool { return b.times[i] >= low })
+	last = sort.Search(len(b.times), func(i int) bool { return b.times[i] > high })
+	return first, last
+}
+
+// Reset removes all rows and lets go of what they refer to.
+func (b *Block) Reset() {
 	clear(b.notes)
 	clear(b.quality)
 	b.times, b.sequences, b.counts, b.stride, b.values = b.times[:0], b.sequences[:0], b.counts[:0], 0, b.values[:0]
@@ -34,11 +50,11 @@ func (b *block) reset() {
 }
 
 // widen makes room for channels values a row.
-func (b *block) widen(channels int) {
+func (b *Block) widen(channels int) {
 	if channels <= b.stride {
 		return
 	}
-	n := b.rows()
+	n := b.Len()
 	if n > 0 {
 		values := make([]float64, n*channels, 2*n*channels)
 		for i := range n {
@@ -56,8 +72,8 @@ func fillOmitted(values []float64) {
 	}
 }
 
-// add appends a row. Note and quality of r are referred to, not copied.
-func (b *block) add(r *persistence.Row) {
+// Add appends a row. Note and quality of r are referred to, not copied.
+func (b *Block) Add(r *persistence.Row) {
 	b.widen(len(r.Values))
 	b.times = append(b.times, r.Time)
 	b.sequences = append(b.sequences, r.Sequence)
@@ -70,8 +86,8 @@ func (b *block) add(r *persistence.Row) {
 }
 
 // addRest appends the properties that few rows have, keeping the arrays empty as long as none has.
-func (b *block) addRest(note string, quality []uint8, flags uint8) {
-	n := b.rows()
+func (b *Block) addRest(note string, quality []uint8, flags uint8) {
+	n := b.Len()
 	if note != "" || len(b.notes) > 0 {
 		b.notes = append(grow(b.notes, n-1), note)
 	}
@@ -101,8 +117,8 @@ func trimGood(quality []uint8) []uint8 {
 	return quality[:n]
 }
 
-// row sets r to row i. Its slices point into b.
-func (b *block) row(i int, r *persistence.Row) {
+// Row sets r to row i. Its slices point into b.
+func (b *Block) Row(i int, r *persistence.Row) {
 	start := i * b.stride
 	*r = persistence.Row{Time: b.times[i], Sequence: b.sequences[i], Values: b.values[start : start+int(b.counts[i]) : start+int(b.counts[i])]}
 	if len(b.notes) > 0 {
@@ -116,14 +132,14 @@ func (b *block) row(i int, r *persistence.Row) {
 	}
 }
 
-// normalize sorts the rows by event time and keeps of equal times the row with the highest sequence,
+// Normalize sorts the rows by event time and keeps of equal times the row with the highest sequence,
 // of equal sequences the one added last.
-func (b *block) normalize() {
+func (b *Block) Normalize() {
 	if b.inOrder() {
 		return
 	}
 	b.order = b.order[:0]
-	for i := range b.rows() {
+	for i := range b.Len() {
 		b.order = append(b.order, int32(i))
 	}
 	slices.SortFunc(b.order, func(x, y int32) int {
@@ -146,7 +162,7 @@ func (b *block) normalize() {
 	b.keep(kept)
 }
 
-func (b *block) inOrder() bool {
+func (b *Block) inOrder() bool {
 	for i := 1; i < len(b.times); i++ {
 		if b.times[i] <= b.times[i-1] {
 			return false
@@ -155,31 +171,31 @@ func (b *block) inOrder() bool {
 	return true
 }
 
-// dropUpTo removes the rows whose sequence is not above sequence.
-func (b *block) dropUpTo(sequence uint64) {
+// DropUpTo removes the rows whose sequence is not above sequence.
+func (b *Block) DropUpTo(sequence uint64) {
 	b.order = b.order[:0]
 	for i, s := range b.sequences {
 		if s > sequence {
 			b.order = append(b.order, int32(i))
 		}
 	}
-	if len(b.order) < b.rows() {
+	if len(b.order) < b.Len() {
 		b.keep(b.order)
 	}
 }
 
 // keep makes the rows with these indexes, in this order, the only ones.
-func (b *block) keep(indexes []int32) {
+func (b *Block) keep(indexes []int32) {
 	if b.other == nil {
-		b.other = new(block)
+		b.other = new(Block)
 	}
 	o := b.other
-	o.reset()
+	o.Reset()
 	o.stride = b.stride
 	var r persistence.Row
 	for _, i := range indexes {
-		b.row(int(i), &r)
-		o.add(&r)
+		b.Row(int(i), &r)
+		o.Add(&r)
 	}
 	// Swap the contents, not the scratch.
 	b.times, o.times = o.times, b.times

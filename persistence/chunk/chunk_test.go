@@ -1,4 +1,4 @@
-package pebble
+package chunk
 
 import (
 	"bytes"
@@ -26,23 +26,23 @@ var sameRows = cmp.Options{
 }
 
 func encodeRows(rows []persistence.Row) []byte {
-	var e encoder
+	var e Encoder
 	for i := range rows {
-		e.block.add(&rows[i])
+		e.Block.Add(&rows[i])
 	}
-	e.block.normalize()
-	return e.appendFrames(nil, 0, e.block.rows())
+	e.Block.Normalize()
+	return e.AppendFrames(nil, 0, e.Block.Len())
 }
 
 func decodeRows(value []byte) ([]persistence.Row, error) {
-	var b block
-	if err := b.decodeValue(value); err != nil {
+	var b Block
+	if err := b.Decode(value); err != nil {
 		return nil, err
 	}
-	b.normalize()
-	rows := make([]persistence.Row, b.rows())
+	b.Normalize()
+	rows := make([]persistence.Row, b.Len())
 	for i := range rows {
-		b.row(i, &rows[i])
+		b.Row(i, &rows[i])
 	}
 	return rows, nil
 }
@@ -119,7 +119,7 @@ func TestChunkRoundTrip(t *testing.T) {
 	})
 }
 
-// TestMergeChunks merges in every shape that pebble may choose and wants the same rows each time.
+// TestMergeChunks merges at once and in two steps, and wants the same rows each time.
 func TestMergeChunks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all []persistence.Row
@@ -129,28 +129,13 @@ func TestMergeChunks(t *testing.T) {
 			all = append(all, rows...)
 			chunks = append(chunks, encodeRows(rows))
 		}
-		newer, err := archiveMerger.Merge([]byte{kindChunk}, chunks[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, chunk := range chunks[1:] {
-			newer.MergeNewer(chunk)
-		}
-		older, err := archiveMerger.Merge([]byte{kindChunk}, chunks[len(chunks)-1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := len(chunks) - 2; i >= 0; i-- {
-			older.MergeOlder(chunks[i])
-		}
 		cut := rapid.IntRange(0, len(chunks)-1).Draw(t, "cut")
-		halves := [][]byte{mergeChunks(chunks[cut:])}
+		halves := [][]byte{Merge(chunks[cut:])}
 		if cut > 0 {
-			halves = [][]byte{mergeChunks(chunks[:cut]), halves[0]}
+			halves = [][]byte{Merge(chunks[:cut]), halves[0]}
 		}
-		results := map[string][]byte{"halves": mergeChunks(halves)}
-		results["newer"], _, _ = newer.Finish(true)
-		results["older"], _, _ = older.Finish(false)
+		results := map[string][]byte{"halves": Merge(halves)}
+		results["together"] = Merge(chunks)
 		for name, value := range results {
 			got, err := decodeRows(value)
 			if err != nil {
@@ -177,7 +162,7 @@ func TestMergeManyRows(t *testing.T) {
 			merged = encodeRows(rows)
 			continue
 		}
-		merged = mergeChunks([][]byte{merged, encodeRows(rows)})
+		merged = Merge([][]byte{merged, encodeRows(rows)})
 	}
 	got, err := decodeRows(merged)
 	if err != nil {
@@ -232,18 +217,18 @@ func TestCorruptChunk(t *testing.T) {
 	for i := range len(value) * 8 {
 		broken := bytes.Clone(value)
 		broken[i/8] ^= 1 << (i % 8)
-		if got, err := decodeRows(broken); !errors.Is(err, errChunk) {
+		if got, err := decodeRows(broken); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("bit %d turned: got %+v, error %v", i, got, err)
 		}
 		// Merged with a good one it is still an error, whichever comes first.
 		for _, pair := range [][][]byte{{broken, value}, {value, broken}} {
-			if got, err := decodeRows(mergeChunks(pair)); !errors.Is(err, errChunk) {
+			if got, err := decodeRows(Merge(pair)); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("bit %d turned, merged: got %+v, error %v", i, got, err)
 			}
 		}
 	}
 	for i := range value {
-		if got, err := decodeRows(value[:i]); !errors.Is(err, errChunk) {
+		if got, err := decodeRows(value[:i]); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("cut to %d bytes: got %+v, error %v", i, got, err)
 		}
 	}
@@ -272,20 +257,20 @@ func FuzzChunk(f *testing.F) {
 		f.Add(first.body)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var b block
+		var b Block
 		if err := b.decodeBody(body); err != nil {
-			if !errors.Is(err, errChunk) {
+			if !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("error of another kind: %v", err)
 			}
 			return
 		}
-		if n := b.rows(); n > maxFrameRows || cap(b.values) > 64*len(body)+64 {
+		if n := b.Len(); n > maxFrameRows || cap(b.values) > 64*len(body)+64 {
 			t.Fatalf("%d bytes decoded to %d rows and %d places for values", len(body), n, cap(b.values))
 		}
-		b.normalize()
-		rows := make([]persistence.Row, b.rows())
+		b.Normalize()
+		rows := make([]persistence.Row, b.Len())
 		for i := range rows {
-			b.row(i, &rows[i])
+			b.Row(i, &rows[i])
 		}
 		again, err := decodeRows(encodeRows(rows))
 		if err != nil {
@@ -305,7 +290,7 @@ func FuzzValue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value []byte) {
 		want, wantErr := decodeRows(value)
 		good := encodeRows([]persistence.Row{{Time: math.MaxInt64, Sequence: math.MaxUint64}})
-		got, err := decodeRows(mergeChunks([][]byte{value, good}))
+		got, err := decodeRows(Merge([][]byte{value, good}))
 		if len(value) > 0 && (err == nil) != (wantErr == nil) {
 			t.Fatalf("alone: error %v, merged: error %v", wantErr, err)
 		}

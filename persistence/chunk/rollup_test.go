@@ -1,4 +1,4 @@
-package pebble
+package chunk
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ import (
 )
 
 func encodeRollup(r persistence.RollupRow) []byte {
-	var e encoder
-	return e.appendRollup(nil, &r)
+	var e Encoder
+	return e.AppendRollup(nil, &r)
 }
 
 func TestRollupRoundTrip(t *testing.T) {
@@ -31,7 +31,7 @@ func TestRollupRoundTrip(t *testing.T) {
 			want.Channels = append(want.Channels, c)
 		}
 		got := persistence.RollupRow{Rollup: messages.Rollup{Channels: make([]messages.ChannelRollup, 3)}} // memory of an earlier one
-		if err := decodeRollup(encodeRollup(want), &got); err != nil {
+		if err := DecodeRollup(encodeRollup(want), &got); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got, sameRows); diff != "" {
@@ -49,7 +49,7 @@ func TestMergeRollups(t *testing.T) {
 		"down": {at(300, 7), at(1, 1)},
 		"the same sequence: the later one replaces": {at(300, 1), at(300, 7)},
 	} {
-		if got := mergeRollups(values); !bytes.Equal(got, at(300, 7)) {
+		if got := MergeRollups(values); !bytes.Equal(got, at(300, 7)) {
 			t.Errorf("%s: got %x", name, got)
 		}
 	}
@@ -57,7 +57,7 @@ func TestMergeRollups(t *testing.T) {
 	broken[len(broken)-1] ^= 1
 	for _, values := range [][][]byte{{broken, at(300, 7)}, {at(300, 7), broken}} {
 		var r persistence.RollupRow
-		if err := decodeRollup(mergeRollups(values), &r); !errors.Is(err, errRollup) {
+		if err := DecodeRollup(MergeRollups(values), &r); !errors.Is(err, ErrRollup) {
 			t.Errorf("merged with a corrupt one: got error %v", err)
 		}
 	}
@@ -71,7 +71,7 @@ func FuzzRollup(f *testing.F) {
 		if err := decodeRollupBody(body, &got); err != nil {
 			return
 		}
-		if err := decodeRollup(encodeRollup(got), &again); err != nil {
+		if err := DecodeRollup(encodeRollup(got), &again); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(got, again, sameRows); diff != "" {

@@ -1,4 +1,9 @@
-package pebble
+// Package chunk is the codec of the archives that keep many readings of one device together: Pebble, and
+// Cassandra with layout chunks. A chunk is columns, compressed without loss; whoever has the bytes and
+// docs/chunks.md can read it. It also codes rollups, with the same parts.
+//
+// What it does not do: keep which device a chunk is of, or where it lies; that is the store's key.
+package chunk
 
 import (
 	"encoding/binary"
@@ -12,7 +17,7 @@ import (
 	"github.com/wellhead/wellhead/messages"
 )
 
-// A value of the archive's chunks is one or more frames, in the order they were written:
+// A chunk is one or more frames, in the order they were written:
 //
 //	frame    version (1 byte = 1), uvarint length of body, crc32c of body (4 bytes, little endian), body
 //	body     uvarint rows (1 … maxFrameRows), uvarint channels (0 … 64), sections (1 byte),
@@ -76,22 +81,21 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 	powers     = [maxPlaces + 1]float64{1, 10, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
 
-	errChunk = errors.New("corrupt chunk")
+	// ErrCorrupt means that the bytes are no chunk, or not the one that was written.
+	ErrCorrupt = errors.New("corrupt chunk")
 )
 
-// encoder turns blocks into frames. It keeps its scratch memory; not for concurrent use.
-type encoder struct {
-	block    block
-	key      []byte
-	value    []byte
+// Encoder turns blocks into frames. It keeps its scratch memory; not for concurrent use.
+type Encoder struct {
+	Block    Block // what is encoded
 	column   []float64
 	integers []int64
 	body     []byte
 	dict     map[string]uint64
 }
 
-// appendFrames appends frames of rows [from, to) of the encoder's block, which must be in order.
-func (e *encoder) appendFrames(dst []byte, from, to int) []byte {
+// AppendFrames appends frames of rows [from, to) of the Encoder's Block, which must be in order.
+func (e *Encoder) AppendFrames(dst []byte, from, to int) []byte {
 	for from < to {
 		end := min(to, from+maxFrameRows)
 		dst = e.appendFrame(dst, from, end)
@@ -100,7 +104,7 @@ func (e *encoder) appendFrames(dst []byte, from, to int) []byte {
 	return dst
 }
 
-func (e *encoder) appendFrame(dst []byte, from, to int) []byte {
+func (e *Encoder) appendFrame(dst []byte, from, to int) []byte {
 	e.encodeBody(from, to)
 	dst = append(dst, frameVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(e.body)))
@@ -108,8 +112,8 @@ func (e *encoder) appendFrame(dst []byte, from, to int) []byte {
 	return append(dst, e.body...)
 }
 
-func (e *encoder) encodeBody(from, to int) {
-	b := &e.block
+func (e *Encoder) encodeBody(from, to int) {
+	b := &e.Block
 	n, channels, sections := to-from, 0, byte(0)
 	for _, c := range b.counts[from:to] {
 		channels = max(channels, int(c))
@@ -186,8 +190,8 @@ func appendVarint(out []byte, u uint64) []byte {
 	return binary.AppendUvarint(out, u)
 }
 
-func (e *encoder) appendColumn(out []byte, channel, from, to int) []byte {
-	b := &e.block
+func (e *Encoder) appendColumn(out []byte, channel, from, to int) []byte {
+	b := &e.Block
 	col := e.column[:0]
 	for at := from*b.stride + channel; at < to*b.stride; at += b.stride {
 		if v := b.values[at]; v == v {
@@ -247,7 +251,7 @@ func same(col []float64) bool {
 	return true
 }
 
-func (b *block) appendPresence(out []byte, channel, from, to int) []byte {
+func (b *Block) appendPresence(out []byte, channel, from, to int) []byte {
 	var bit, octet byte = 1, 0
 	for at := from*b.stride + channel; at < to*b.stride; at += b.stride {
 		if v := b.values[at]; v == v {
@@ -265,7 +269,7 @@ func (b *block) appendPresence(out []byte, channel, from, to int) []byte {
 
 // decimal finds the fewest decimal places with which every value is an integer divided by a power of
 // ten, exactly, and leaves the integers in e.integers.
-func (e *encoder) decimal(col []float64) (places int, ok bool) {
+func (e *Encoder) decimal(col []float64) (places int, ok bool) {
 	for places = 0; ; {
 		power := powers[places]
 		integers := e.integers[:0]
@@ -315,7 +319,7 @@ func appendXor(out []byte, col []float64) []byte {
 	return out
 }
 
-func (e *encoder) appendNotes(out []byte, notes []string) []byte {
+func (e *Encoder) appendNotes(out []byte, notes []string) []byte {
 	if e.dict == nil {
 		e.dict = make(map[string]uint64)
 	}
@@ -354,32 +358,32 @@ type frame struct {
 // nextFrame cuts the first frame off value.
 func nextFrame(value []byte) (f frame, rest []byte, err error) {
 	if len(value) == 0 || value[0] != frameVersion {
-		return f, nil, fmt.Errorf("%w: it does not begin with version %d", errChunk, frameVersion)
+		return f, nil, fmt.Errorf("%w: it does not begin with version %d", ErrCorrupt, frameVersion)
 	}
 	length, n := binary.Uvarint(value[1:])
 	if n <= 0 || length > uint64(len(value)) || len(value)-1-n-4 < int(length) {
-		return f, nil, fmt.Errorf("%w: cut short", errChunk)
+		return f, nil, fmt.Errorf("%w: cut short", ErrCorrupt)
 	}
 	at := 1 + n
 	sum := binary.LittleEndian.Uint32(value[at:])
 	f.all, rest = value[:at+4+int(length)], value[at+4+int(length):]
 	f.body = f.all[at+4:]
 	if got := crc32.Checksum(f.body, castagnoli); got != sum {
-		return f, nil, fmt.Errorf("%w: checksum is %08x, not %08x", errChunk, got, sum)
+		return f, nil, fmt.Errorf("%w: checksum is %08x, not %08x", ErrCorrupt, got, sum)
 	}
 	rows, n := binary.Uvarint(f.body)
 	if n <= 0 || rows == 0 || rows > maxFrameRows {
-		return f, nil, fmt.Errorf("%w: %d rows", errChunk, rows)
+		return f, nil, fmt.Errorf("%w: %d rows", ErrCorrupt, rows)
 	}
 	f.rows = int(rows)
 	return f, rest, nil
 }
 
-// decodeValue appends the rows of all frames of value to b; they may need normalize. Nothing of b
+// Decode appends the rows of all frames of value to b; they may need normalize. Nothing of b
 // points into value afterwards.
-func (b *block) decodeValue(value []byte) error {
+func (b *Block) Decode(value []byte) error {
 	if len(value) == 0 {
-		return fmt.Errorf("%w: empty", errChunk)
+		return fmt.Errorf("%w: empty", ErrCorrupt)
 	}
 	for len(value) > 0 {
 		f, rest, err := nextFrame(value)

@@ -1,4 +1,4 @@
-package pebble
+package chunk
 
 import (
 	"encoding/binary"
@@ -26,10 +26,11 @@ const (
 	codedRaw      = 15
 )
 
-var errRollup = errors.New("corrupt rollup")
+// ErrRollup means that the bytes are no rollup, or not the one that was written.
+var ErrRollup = errors.New("corrupt rollup")
 
-// appendRollup appends the value of r. The encoder is only used for its scratch memory.
-func (e *encoder) appendRollup(dst []byte, r *persistence.RollupRow) []byte {
+// AppendRollup appends the value of r. The encoder is only used for its scratch memory.
+func (e *Encoder) AppendRollup(dst []byte, r *persistence.RollupRow) []byte {
 	body := binary.AppendUvarint(e.body[:0], r.Sequence)
 	body = binary.AppendUvarint(body, uint64(r.Count))
 	body = binary.AppendUvarint(body, uint64(len(r.Channels)))
@@ -49,7 +50,7 @@ func (e *encoder) appendRollup(dst []byte, r *persistence.RollupRow) []byte {
 	return append(dst, body...)
 }
 
-func (e *encoder) appendNumbers(dst []byte, numbers ...float64) ([]byte, byte) {
+func (e *Encoder) appendNumbers(dst []byte, numbers ...float64) ([]byte, byte) {
 	zero := true
 	for _, v := range numbers {
 		zero = zero && math.Float64bits(v) == 0
@@ -75,17 +76,17 @@ func (e *encoder) appendNumbers(dst []byte, numbers ...float64) ([]byte, byte) {
 // rollupBody checks version and checksum.
 func rollupBody(value []byte) ([]byte, error) {
 	if len(value) < 5 || value[0] != rollupVersion {
-		return nil, fmt.Errorf("%w: it does not begin with version %d", errRollup, rollupVersion)
+		return nil, fmt.Errorf("%w: it does not begin with version %d", ErrRollup, rollupVersion)
 	}
 	body, sum := value[5:], binary.LittleEndian.Uint32(value[1:])
 	if got := crc32.Checksum(body, castagnoli); got != sum {
-		return nil, fmt.Errorf("%w: checksum is %08x, not %08x", errRollup, got, sum)
+		return nil, fmt.Errorf("%w: checksum is %08x, not %08x", ErrRollup, got, sum)
 	}
 	return body, nil
 }
 
-// decodeRollup sets sequence, count and channels of out, using its channels' memory again.
-func decodeRollup(value []byte, out *persistence.RollupRow) error {
+// DecodeRollup sets sequence, count and channels of out, using its channels' memory again.
+func DecodeRollup(value []byte, out *persistence.RollupRow) error {
 	body, err := rollupBody(value)
 	if err != nil {
 		return err
@@ -100,7 +101,7 @@ func decodeRollupBody(body []byte, out *persistence.RollupRow) error {
 	channels := r.uvarint()
 	out.Channels = out.Channels[:0]
 	if channels > maxChannels {
-		return fmt.Errorf("%w: %d channels", errRollup, channels)
+		return fmt.Errorf("%w: %d channels", ErrRollup, channels)
 	}
 	for range channels {
 		c := messages.ChannelRollup{Count: int64(r.uvarint())}
@@ -116,7 +117,7 @@ func decodeRollupBody(body []byte, out *persistence.RollupRow) error {
 		r.fail(fmt.Sprintf("%d bytes too many", len(r.data)))
 	}
 	if r.bad != "" {
-		return fmt.Errorf("%w: %s", errRollup, r.bad)
+		return fmt.Errorf("%w: %s", ErrRollup, r.bad)
 	}
 	return nil
 }

@@ -1,0 +1,65 @@
+package chunk
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+)
+
+var encoders = sync.Pool{New: func() any { return new(Encoder) }}
+
+// Merge merges chunks of one device, oldest first, into one. Frames that are at least half full are left
+// alone, see maxFrameRows; readers put all frames in order anyway. When one frame is corrupt the values
+// are only put side by side, as they are.
+func Merge(values [][]byte) []byte {
+	e := encoders.Get().(*Encoder)
+	defer func() { e.Block.Reset(); encoders.Put(e) }()
+	b := &e.Block
+	b.Reset()
+	size := 0
+	for _, value := range values {
+		size += len(value)
+	}
+	out := make([]byte, 0, size)
+	flush := func() {
+		b.Normalize()
+		out = e.AppendFrames(out, 0, b.Len())
+		b.Reset()
+	}
+	for _, value := range values {
+		for len(value) > 0 {
+			f, rest, err := nextFrame(value)
+			if err != nil {
+				return slices.Concat(values...)
+			}
+			value = rest
+			if f.rows >= maxFrameRows/2 {
+				out = append(out, f.all...)
+				continue
+			}
+			if b.Len()+f.rows > 4*maxFrameRows {
+				flush()
+			}
+			if err := b.decodeBody(f.body); err != nil {
+				return slices.Concat(values...)
+			}
+		}
+	}
+	flush()
+	return out
+}
+
+// MergeRollups returns the value with the highest sequence, the newest of equals; a corrupt one wins, so that it is seen.
+func MergeRollups(values [][]byte) []byte {
+	best, highest := values[0], uint64(0)
+	for _, value := range values {
+		body, err := rollupBody(value)
+		if err != nil {
+			return value
+		}
+		if sequence, _ := binary.Uvarint(body); sequence >= highest {
+			best, highest = value, sequence
+		}
+	}
+	return best
+}
