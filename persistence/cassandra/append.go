@@ -37,8 +37,9 @@ type request struct {
 	partition
 	batch     *gocql.Batch
 	bytes     int
-	writeTime int64 // of one of its rows: how long the bucket must be listed counts from it
-	devices   []int // whose rows it has: indexes, ascending
+	writeTime int64        // of one of its rows: how long the bucket must be listed counts from it
+	devices   []int        // whose rows it has: indexes, ascending
+	grown     []grownChunk // of layout Chunks: what may grow on when it is written
 	err       error
 }
 
@@ -101,6 +102,7 @@ func (a *Archive) append(ctx context.Context, b *persistence.Batch) error {
 	a.send(ctx, g.all)
 	for _, r := range g.all {
 		if r.err == nil {
+			a.keepOpen(r)
 			continue
 		}
 		for _, i := range r.devices {
@@ -126,6 +128,9 @@ func (a *Archive) check(d *persistence.DeviceRows) error {
 		r := &d.Rows[i]
 		if why := checkEntry(r.Time, r.Sequence, r.WriteTime, rowSize(r)); why != "" {
 			return refuse("reading of %d ms: %s", r.Time, why)
+		}
+		if a.options.Layout == Chunks && max(len(r.Values), len(r.Quality)) > messages.MaxChannels {
+			return refuse("reading of %d ms: %d values, %d qualities: at most %d", r.Time, len(r.Values), len(r.Quality), messages.MaxChannels)
 		}
 		if _, ok := ttl(kept, r.Time, r.WriteTime); !ok {
 			return refuse("reading of %d ms is older than the retention of %v", r.Time, kept)
@@ -182,8 +187,13 @@ func (g *grouping) add(i int, d *persistence.DeviceRows) {
 	kept := g.archive.options.Classes.Of(d.Class)
 	group := g.archive.group(d.Device)
 	length := g.archive.bucketLength(readings)
-	for j := range d.Rows {
-		r := &d.Rows[j]
+	rows := d.Rows
+	if g.archive.options.Layout == Chunks {
+		g.addChunks(i, d, kept.Readings)
+		rows = nil
+	}
+	for j := range rows {
+		r := &rows[j]
 		to := g.to(partition{readings, g.shard, group, bucketOf(r.Time, length)}, i, r.WriteTime, rowSize(r))
 		seconds, _ := ttl(kept.Readings, r.Time, r.WriteTime) // checked before
 		to.batch.Query(cqlInsertReading, to.shard, to.group, to.bucket, d.Device.Site, d.Device.Device, r.Time,
@@ -292,7 +302,7 @@ func (a *Archive) classify(ctx context.Context, err error) error {
 		return err
 	}
 	for _, probe := range []*gocql.Query{
-		a.session.Query(cqlHasReadings, int16(0), int16(0), int64(0), "", ""),
+		a.session.Query(a.statement(cqlHasReadings, cqlHasChunks), int16(0), int16(0), int64(0), "", ""),
 		a.session.Query(cqlHasRollups, int16(0), int16(0), int(messages.Hour), int64(0), "", ""),
 		a.session.Query(cqlReadRecords, int16(0), int16(0), "", ""),
 		a.session.Query(cqlReadDeleted, int16(0), int16(0), "", ""),

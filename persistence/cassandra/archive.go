@@ -20,6 +20,7 @@ type Archive struct {
 	writes  chan struct{} // holds one for each write request under way
 	known   bucketCache
 	longest persistence.Age // of all classes
+	open    []openChunks // of each shard; none with layout Rows
 }
 
 var _ persistence.Archive = (*Archive)(nil)
@@ -46,7 +47,19 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 		return nil, err
 	}
 	warnOfLoss(ctx, session, o)
-	return &Archive{session: session, options: o, writes: make(chan struct{}, o.MaxInFlight), longest: o.Classes.Longest()}, nil
+	a := &Archive{session: session, options: o, writes: make(chan struct{}, o.MaxInFlight), longest: o.Classes.Longest()}
+	if o.Layout == Chunks {
+		a.open = make([]openChunks, o.Shards)
+	}
+	return a, nil
+}
+
+// statement returns that of the archive's layout.
+func (a *Archive) statement(rows, chunks string) string {
+	if a.options.Layout == Chunks {
+		return chunks
+	}
+	return rows
 }
 
 // Ping reads one row at the archive's consistency.

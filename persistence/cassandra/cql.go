@@ -13,7 +13,7 @@ const (
 
 	// cqlCreateLayout: one row that says how the data is laid out.
 	cqlCreateLayout = `CREATE TABLE IF NOT EXISTS layout (
-		name text, version int, shards int, grps int, bucket_ms bigint,
+		name text, version int, shards int, grps int, bucket_ms bigint, readings text,
 		PRIMARY KEY (name))`
 
 	// cqlCreateReadings takes the compaction window in hours.
@@ -22,6 +22,13 @@ const (
 		vals frozen<list<double>>, quality blob, note text, sequence bigint, flags tinyint,
 		PRIMARY KEY ((shard, grp, bucket), site, device, time)
 	) WITH CLUSTERING ORDER BY (site ASC, device ASC, time DESC)
+	AND compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'HOURS', 'compaction_window_size': '%d'}`
+
+	// cqlCreateChunks takes the compaction window in hours. part is a random number.
+	cqlCreateChunks = `CREATE TABLE IF NOT EXISTS chunks (
+		shard smallint, grp smallint, bucket bigint, site text, device text, part bigint, data blob,
+		PRIMARY KEY ((shard, grp, bucket), site, device, part)
+	) WITH CLUSTERING ORDER BY (site ASC, device ASC, part ASC)
 	AND compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'HOURS', 'compaction_window_size': '%d'}`
 
 	// cqlCreateRollups takes the compaction window in hours.
@@ -58,15 +65,18 @@ const (
 const (
 	cqlFindLayout   = `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'layout'`
 	cqlFindAccounts = `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'accounts'`
-	cqlReadLayout   = `SELECT version, shards, grps, bucket_ms FROM layout WHERE name = 'archive'`
+	cqlFindReadings = `SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'layout' AND column_name = 'readings'`
+	cqlReadLayout   = `SELECT version, shards, grps, bucket_ms, readings FROM layout WHERE name = 'archive'`
+	cqlReadRows     = `SELECT version, shards, grps, bucket_ms FROM layout WHERE name = 'archive'`
+	cqlInsertLayout = `INSERT INTO layout (name, version, shards, grps, bucket_ms, readings) VALUES ('archive', ?, ?, ?, ?, ?) IF NOT EXISTS`
 	cqlReadVersion  = `SELECT version FROM %s.layout WHERE name = 'archive'`
-	cqlInsertLayout = `INSERT INTO layout (name, version, shards, grps, bucket_ms) VALUES ('archive', ?, ?, ?, ?) IF NOT EXISTS`
 	cqlRaiseVersion = `UPDATE layout SET version = ? WHERE name = 'archive' IF version = ?`
 	cqlReadSync     = `SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'`
 	cqlPing         = `SELECT version FROM layout WHERE name = 'archive'`
 
 	// Their texts are looked up for every row (the driver's cache of prepared statements): keep them short.
 	cqlInsertReading = `INSERT INTO readings (shard, grp, bucket, site, device, time, vals, quality, note, sequence, flags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`
+	cqlInsertChunk   = `INSERT INTO chunks (shard, grp, bucket, site, device, part, data) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`
 	cqlInsertRollup  = `INSERT INTO rollups (shard, grp, step, bucket, site, device, start, count, counts, mins, maxs, sums, firsts, lasts, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`
 	cqlInsertBucket  = `INSERT INTO buckets (shard, grp, step, bucket) VALUES (?, ?, ?, ?) USING TTL ?`
 	cqlInsertRecord  = `INSERT INTO records (shard, grp, site, device, sequence, payload) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?`
@@ -76,6 +86,7 @@ const (
 
 	cqlScanUp       = `SELECT time, vals, quality, note, sequence, flags FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? AND time >= ? AND time <= ? ORDER BY site DESC, device DESC, time ASC`
 	cqlScanDown     = `SELECT time, vals, quality, note, sequence, flags FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? AND time >= ? AND time <= ?`
+	cqlScanChunks   = `SELECT part, data FROM chunks WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ?`
 	cqlRollupsUp    = `SELECT start, count, counts, mins, maxs, sums, firsts, lasts, sequence FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? AND start >= ? AND start <= ? ORDER BY site DESC, device DESC, start ASC`
 	cqlRollupsDown  = `SELECT start, count, counts, mins, maxs, sums, firsts, lasts, sequence FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? AND start >= ? AND start <= ?`
 	cqlBucketsUp    = `SELECT bucket FROM buckets WHERE shard = ? AND grp = ? AND step = ? AND bucket >= ? AND bucket <= ? ORDER BY bucket ASC`
@@ -85,8 +96,10 @@ const (
 	cqlReadDeleted  = `SELECT deleted FROM devices WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
 	cqlListDevices  = `SELECT site, device, recorded, deleted FROM devices WHERE shard = ? AND grp = ?`
 	cqlHasReadings  = `SELECT time FROM readings WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? LIMIT 1`
+	cqlHasChunks    = `SELECT part FROM chunks WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ? LIMIT 1`
 	cqlHasRollups   = `SELECT start FROM rollups WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ? LIMIT 1`
 	cqlDelReadings  = `DELETE FROM readings USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ?`
+	cqlDelChunks    = `DELETE FROM chunks USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ?`
 	cqlDelRollups   = `DELETE FROM rollups USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ?`
 	cqlDelRecords   = `DELETE FROM records USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
 )

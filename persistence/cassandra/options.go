@@ -20,7 +20,7 @@ import (
 	"github.com/wellhead/wellhead/persistence"
 )
 
-// Options says where the archive is and how it is laid out. Shards, Groups and Bucket are fixed when
+// Options says where the archive is and how it is laid out. Shards, Groups, Bucket and Layout are fixed when
 // the data is created; opening it with others is refused.
 type Options struct {
 	Hosts    []string // host or host:port of at least one server; the others are found. Port 9042 if none is named
@@ -37,6 +37,13 @@ type Options struct {
 	Shards int           // number of shards of the cluster. Default: 64
 	Groups int           // groups a shard, see Plan. Default: 1
 	Bucket time.Duration // length of a bucket, whole seconds, see Plan. Default: an hour
+
+	// Layout says how readings are stored: Rows, one row each, or Chunks, many readings of one device
+	// compressed in one row. Default: Rows.
+	Layout string
+	// OpenChunks bounds, in bytes, the chunks that are remembered so that they can grow (layout Chunks).
+	// Where there is no room a device's next readings begin another chunk. Default and meaning of 0: 64 MiB.
+	OpenChunks int
 
 	// Retention is how long a reading is kept from its event time on, at most 20 years less Bucket.
 	// What is older on arrival is refused. Default and meaning of 0: for ever.
@@ -57,6 +64,12 @@ type Options struct {
 	// Logger gets warnings and what the driver says (level debug). Default: slog.Default.
 	Logger *slog.Logger
 }
+
+// Layouts of readings.
+const (
+	Rows   = "rows"
+	Chunks = "chunks"
+)
 
 const (
 	// maxTTL is what Cassandra takes: 20 years, in seconds.
@@ -97,6 +110,8 @@ func (o Options) complete() (Options, error) {
 	setDefault(&o.Shards, 64)
 	setDefault(&o.Groups, 1)
 	setDefault(&o.Bucket, time.Hour)
+	setDefault(&o.Layout, Rows)
+	setDefault(&o.OpenChunks, 64<<20)
 	setDefault(&o.RollupRetention, o.Retention)
 	setDefault(&o.Timeout, 10*time.Second)
 	setDefault(&o.MaxInFlight, 64)
@@ -126,10 +141,12 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("%d shards, %d groups: want 1-%d of each", o.Shards, o.Groups, math.MaxInt16)
 	case o.Bucket < time.Second || o.Bucket%time.Second != 0 || o.Bucket > 365*24*time.Hour:
 		return o, fmt.Errorf("bucket of %v: want whole seconds, at most a year", o.Bucket)
+	case o.Layout != Rows && o.Layout != Chunks:
+		return o, fmt.Errorf("layout %q: want %s or %s", o.Layout, Rows, Chunks)
 	case o.Retention < 0 || o.Retention > maxRetention || o.RollupRetention < 0 || o.RollupRetention > maxRetention:
 		return o, fmt.Errorf("retention of %v, of rollups %v: want 0 (for ever) to %v", o.Retention, o.RollupRetention, maxRetention)
-	case o.Timeout < 0 || o.MaxInFlight < 1 || o.Connections < 1:
-		return o, fmt.Errorf("timeout %v, %d in flight, %d connections: want more than 0", o.Timeout, o.MaxInFlight, o.Connections)
+	case o.Timeout < 0 || o.MaxInFlight < 1 || o.Connections < 1 || o.OpenChunks < 1:
+		return o, fmt.Errorf("timeout %v, %d in flight, %d connections, %d bytes of open chunks: want more than 0", o.Timeout, o.MaxInFlight, o.Connections, o.OpenChunks)
 	}
 	for center, copies := range o.Replication {
 		if !validDataCenter.MatchString(center) || copies < 1 {

@@ -107,6 +107,7 @@ func (a *Archive) Delete(ctx context.Context, shard messages.Shard, id messages.
 	if why := checkEntry(0, sequence, writeTime, 0); why != "" {
 		return fmt.Errorf("delete %v: %s: %w", id, why, persistence.ErrRefused)
 	}
+	a.forget(int16(shard), id)
 	d := deletion{a, int16(shard), a.group(id), id, writeTime}
 	err := a.session.Query(cqlInsertDeleted, d.shard, d.group, id.Site, id.Device, int64(sequence), writeTime).WithContext(ctx).Exec()
 	if err == nil {
@@ -156,7 +157,8 @@ func (d deletion) run(ctx context.Context, step messages.Step) error {
 
 func (d deletion) bucket(ctx context.Context, step messages.Step, bucket int64) error {
 	s, id := d.archive.session, d.id
-	probe, remove := s.Query(cqlHasReadings, d.shard, d.group, bucket, id.Site, id.Device), s.Query(cqlDelReadings, d.writeTime, d.shard, d.group, bucket, id.Site, id.Device)
+	probe := s.Query(d.archive.statement(cqlHasReadings, cqlHasChunks), d.shard, d.group, bucket, id.Site, id.Device)
+	remove := s.Query(d.archive.statement(cqlDelReadings, cqlDelChunks), d.writeTime, d.shard, d.group, bucket, id.Site, id.Device)
 	if step != readings {
 		probe, remove = s.Query(cqlHasRollups, d.shard, d.group, int(step), bucket, id.Site, id.Device), s.Query(cqlDelRollups, d.writeTime, d.shard, d.group, int(step), bucket, id.Site, id.Device)
 	}

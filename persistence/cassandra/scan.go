@@ -21,11 +21,14 @@ const (
 
 // Scan visits only buckets that exist. See persistence.Archive.
 func (a *Archive) Scan(ctx context.Context, shard messages.Shard, id messages.DeviceID, r persistence.Range, fn func(*persistence.Row) bool) error {
+	w := a.walk(shard, id, readings, r)
+	if a.options.Layout == Chunks {
+		return a.scanChunks(ctx, w, id, r, fn)
+	}
 	statement := cqlScanUp
-	if r.From > r.To {
+	if w.down {
 		statement = cqlScanDown
 	}
-	w := a.walk(shard, id, readings, r)
 	open := func(ctx context.Context, bucket int64) *gocql.Query {
 		return a.session.Query(statement, w.shard, w.group, bucket, id.Site, id.Device, w.low, w.high).WithContext(ctx)
 	}
@@ -34,7 +37,7 @@ func (a *Archive) Scan(ctx context.Context, shard messages.Shard, id messages.De
 	var sequence int64
 	var flags int8
 	found := 0
-	take := func(rows *gocql.Iter) bool {
+	take := func(_ int64, rows *gocql.Iter) bool {
 		for rows.Scan(&row.Time, &values, &row.Quality, &row.Note, &sequence, &flags) {
 			if w.skip(uint64(sequence)) {
 				continue
@@ -71,7 +74,7 @@ func (a *Archive) Rollups(ctx context.Context, shard messages.Shard, id messages
 	var sequence int64
 	var broken error
 	found := 0
-	take := func(rows *gocql.Iter) bool {
+	take := func(_ int64, rows *gocql.Iter) bool {
 		for rows.Scan(&row.Start, &row.Count, &c.counts, &c.mins, &c.maxs, &c.sums, &c.firsts, &c.lasts, &sequence) {
 			if w.skip(uint64(sequence)) {
 				continue
@@ -102,6 +105,7 @@ type walk struct {
 	low, high   int64
 	down        bool
 	limit       int
+	page        int // rows of a table asked for at once
 	maxSequence uint64
 	deleted     uint64 // rows up to here do not count
 }
@@ -110,7 +114,7 @@ func (a *Archive) walk(shard messages.Shard, id messages.DeviceID, step messages
 	return &walk{
 		archive: a, shard: int16(shard), group: a.group(id), step: step,
 		low: min(r.From, r.To), high: max(r.From, r.To), down: r.From > r.To,
-		limit: r.Limit, maxSequence: r.MaxSequence,
+		limit: r.Limit, page: pageSize, maxSequence: r.MaxSequence,
 	}
 }
 
@@ -119,7 +123,7 @@ func (w *walk) skip(sequence uint64) bool {
 }
 
 // run opens each existing bucket of the range in order and has take read it, until that returns false.
-func (w *walk) run(ctx context.Context, id messages.DeviceID, open func(ctx context.Context, bucket int64) *gocql.Query, take func(*gocql.Iter) bool) error {
+func (w *walk) run(ctx context.Context, id messages.DeviceID, open func(ctx context.Context, bucket int64) *gocql.Query, take func(bucket int64, rows *gocql.Iter) bool) error {
 	if err := w.archive.checkShard(messages.Shard(w.shard)); err != nil {
 		return err
 	}
@@ -130,33 +134,38 @@ func (w *walk) run(ctx context.Context, id messages.DeviceID, open func(ctx cont
 		return err
 	}
 	buckets := w.archive.buckets(ctx, w.shard, w.group, w.step, w.low, w.high, w.down)
-	var ahead []chan *gocql.Iter // buckets asked for, in order
+	type asked struct {
+		bucket int64
+		rows   chan *gocql.Iter
+	}
+	var ahead []asked // in order
 	defer func() {
 		cancel()
-		for _, c := range ahead {
-			_ = (<-c).Close()
+		for _, next := range ahead {
+			_ = (<-next.rows).Close()
 		}
 		_ = buckets.Close()
 	}()
-	page := pageSize
+	page := w.page
 	if w.limit > 0 {
-		page = min(max(w.limit, 10), pageSize)
+		page = min(max(w.limit, 10), w.page)
 	}
 	// Most scans end in the first bucket, so there is one at first; long ones need more at once.
 	for width := 1; ; width = min(2*width, maxAhead) {
 		var bucket int64
 		for len(ahead) < width && buckets.Scan(&bucket) {
-			c := make(chan *gocql.Iter, 1)
+			next := asked{bucket, make(chan *gocql.Iter, 1)}
 			query := open(ctx, bucket).PageSize(page)
-			go func() { c <- query.Iter() }()
-			ahead = append(ahead, c)
+			go func() { next.rows <- query.Iter() }()
+			ahead = append(ahead, next)
 		}
 		if len(ahead) == 0 {
 			return buckets.Close()
 		}
-		rows := <-ahead[0]
+		next := ahead[0]
 		ahead = ahead[1:]
-		more := take(rows)
+		rows := <-next.rows
+		more := take(next.bucket, rows)
 		if err := rows.Close(); err != nil || !more {
 			return err
 		}

@@ -20,11 +20,12 @@ type layout struct {
 	Version  int
 	Shards   int
 	Grps     int
-	BucketMs int64 `db:"bucket_ms"`
+	BucketMs int64  `db:"bucket_ms"`
+	Readings string // Rows or Chunks
 }
 
 func (l layout) String() string {
-	return fmt.Sprintf("version %d, %d shards, %d groups, bucket %v", l.Version, l.Shards, l.Grps, time.Duration(l.BucketMs)*time.Millisecond)
+	return fmt.Sprintf("version %d, layout %s, %d shards, %d groups, bucket %v", l.Version, l.Readings, l.Shards, l.Grps, time.Duration(l.BucketMs)*time.Millisecond)
 }
 
 // connectToCreate returns a session that waits long enough for schema changes: under load one takes seconds.
@@ -80,7 +81,7 @@ func createKeyspace(ctx context.Context, o Options) error {
 
 // createSchema makes sure that the tables are there and laid out as o says. Several may do it at once.
 func createSchema(ctx context.Context, s *gocql.Session, o Options) error {
-	want := layout{Version: schemaVersion, Shards: o.Shards, Grps: o.Groups, BucketMs: o.Bucket.Milliseconds()}
+	want := layout{Version: schemaVersion, Shards: o.Shards, Grps: o.Groups, BucketMs: o.Bucket.Milliseconds(), Readings: o.Layout}
 	got, err := readLayout(ctx, s, o.Keyspace)
 	// Invalid: somebody is creating the table just now, and it is listed before it can be read.
 	if errors.Is(err, gocql.ErrNotFound) || isInvalid(err) {
@@ -91,6 +92,10 @@ func createSchema(ctx context.Context, s *gocql.Session, o Options) error {
 	}
 	if err := (persistence.Schema{Found: true, Data: got.Version, Program: schemaVersion}).Check(); err != nil {
 		return fmt.Errorf("the archive in keyspace %s: %w", o.Keyspace, err)
+	}
+	if got.Readings != want.Readings {
+		return fmt.Errorf("the archive in keyspace %s keeps readings as %s and cannot be opened with layout %s: set layout to %s, or name another keyspace and bring the readings there (wellhead export, then replay)",
+			o.Keyspace, got.Readings, want.Readings, got.Readings)
 	}
 	if got != want {
 		return fmt.Errorf("the archive in keyspace %s was created with %v and cannot be opened with %v: give the same, or another keyspace", o.Keyspace, got, want)
@@ -129,9 +134,17 @@ func readLayout(ctx context.Context, s *gocql.Session, keyspace string) (layout,
 	if err := s.Query(cqlFindLayout, keyspace).WithContext(ctx).Scan(&table); err != nil {
 		return got, fmt.Errorf("look for the archive's tables in keyspace %s: %w", keyspace, err)
 	}
-	if err := gocqlx.NewSession(s).ContextQuery(ctx, cqlReadLayout, nil).GetRelease(&got); err != nil {
+	// Keyspaces that are older than layout chunks do not say which one they have: it is rows.
+	statement, column := cqlReadLayout, ""
+	if err := s.Query(cqlFindReadings, keyspace).WithContext(ctx).Scan(&column); errors.Is(err, gocql.ErrNotFound) {
+		statement = cqlReadRows
+	} else if err != nil {
+		return got, fmt.Errorf("look for the archive's layout in keyspace %s: %w", keyspace, err)
+	}
+	if err := gocqlx.NewSession(s).ContextQuery(ctx, statement, nil).GetRelease(&got); err != nil {
 		return got, fmt.Errorf("read the archive's layout in keyspace %s: %w", keyspace, err)
 	}
+	setDefault(&got.Readings, Rows)
 	return got, nil
 }
 
@@ -143,9 +156,13 @@ func createTables(ctx context.Context, o Options, want layout) (layout, error) {
 		return layout{}, err
 	}
 	defer s.Close()
+	create := cqlCreateReadings
+	if o.Layout == Chunks {
+		create = cqlCreateChunks
+	}
 	for _, statement := range []string{
 		cqlCreateLayout, cqlCreateBuckets, cqlCreateRecords, cqlCreateDevices, cqlCreateAccounts,
-		fmt.Sprintf(cqlCreateReadings, compactionWindow(o.Retention, o.Bucket)),
+		fmt.Sprintf(create, compactionWindow(o.Retention, o.Bucket)),
 		fmt.Sprintf(cqlCreateRollups, compactionWindow(o.RollupRetention, o.Bucket)),
 	} {
 		if err := change(ctx, s, statement); err != nil {
@@ -153,7 +170,7 @@ func createTables(ctx context.Context, o Options, want layout) (layout, error) {
 		}
 	}
 	// A lightweight transaction whose answer got lost may have been applied: read what is there then.
-	applied, err := s.Query(cqlInsertLayout, want.Version, want.Shards, want.Grps, want.BucketMs).WithContext(ctx).
+	applied, err := s.Query(cqlInsertLayout, want.Version, want.Shards, want.Grps, want.BucketMs, want.Readings).WithContext(ctx).
 		MapScanCAS(map[string]any{})
 	if err == nil && applied {
 		return want, nil

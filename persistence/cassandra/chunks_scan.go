@@ -1,0 +1,100 @@
+package cassandra
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/gocql/gocql"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/chunk"
+)
+
+// chunkPage is the chunks that a server hands out at once: at most 3 MiB, usually an hour's.
+const chunkPage = 100
+
+var blocks = sync.Pool{New: func() any { return new(chunk.Block) }}
+
+// scanChunks is Scan for layout Chunks: all chunks of a bucket are put together, in order, and handed on
+// reading by reading. A chunk that is not as it was written ends the scan with an error that wraps
+// chunk.ErrCorrupt and names device and time.
+func (a *Archive) scanChunks(ctx context.Context, w *walk, id messages.DeviceID, r persistence.Range, fn func(*persistence.Row) bool) error {
+	b := blocks.Get().(*chunk.Block)
+	defer func() { b.Reset(); blocks.Put(b) }()
+	open := func(ctx context.Context, bucket int64) *gocql.Query {
+		return a.session.Query(cqlScanChunks, w.shard, w.group, bucket, id.Site, id.Device).WithContext(ctx)
+	}
+	var broken error
+	left := r.Limit
+	if left == 0 {
+		left = math.MaxInt
+	}
+	take := func(bucket int64, rows *gocql.Iter) bool {
+		b.Reset()
+		if broken = a.decodeChunks(b, bucket, rows); broken != nil {
+			return false
+		}
+		given, more := w.give(b, left, fn)
+		left -= given
+		return more
+	}
+	w.page, w.limit = chunkPage, 0 // a limit on readings says nothing about chunks
+	err := w.run(ctx, id, open, take)
+	if broken != nil {
+		err = broken
+	}
+	if err != nil {
+		return fmt.Errorf("scan readings of %v: %w", id, err)
+	}
+	return nil
+}
+
+// decodeChunks adds the readings of all chunks of one bucket to b, in order and each event time once.
+func (a *Archive) decodeChunks(b *chunk.Block, bucket int64, rows *gocql.Iter) error {
+	length := a.bucketLength(readings)
+	describe := func(part int64, err error) error {
+		at := func(bucket int64) string { return time.UnixMilli(bucket * length).UTC().Format(time.RFC3339) }
+		return fmt.Errorf("chunk %d of event times from %s to %s: %w", part, at(bucket), at(bucket+1), err)
+	}
+	var part int64
+	var data []byte
+	for rows.Scan(&part, &data) {
+		from := b.Len()
+		if err := b.Decode(data); err != nil {
+			return describe(part, err)
+		}
+		for i := from; i < b.Len(); i++ {
+			if bucketOf(b.Time(i), length) != bucket {
+				return describe(part, fmt.Errorf("%w: it has a reading of %d ms", chunk.ErrCorrupt, b.Time(i)))
+			}
+		}
+	}
+	b.Normalize()
+	return nil
+}
+
+// give calls fn for the block's readings that belong to the scan, at most limit. more is false when the
+// scan is at its end.
+func (w *walk) give(b *chunk.Block, limit int, fn func(*persistence.Row) bool) (given int, more bool) {
+	var row persistence.Row
+	from, to := b.Range(w.low, w.high)
+	for n := range to - from {
+		i := from + n
+		if w.down {
+			i = to - 1 - n
+		}
+		if w.skip(b.Sequence(i)) {
+			continue
+		}
+		b.Row(i, &row)
+		given++
+		if !fn(&row) || given == limit {
+			return given, false
+		}
+	}
+	return given, true
+}
