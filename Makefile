@@ -49,7 +49,7 @@ bench: ## run the benchmarks; BENCH=regex chooses, COUNT=n repeats (docs/benchma
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m $$($(GO) list ./... | grep -v '/tests$$')
 
 bench-whole: build ## measure the whole program; CASES="batch fleet" chooses, cassandra needs real servers
-	$(if $(filter cassandra,$(CASES)),scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
+	$(if $(filter cassandra%,$(CASES)),scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
 
 headline: build ## send READINGS=31145914 to real Cassandra (LAYOUT=rows) and Redis, check each, count them; half an hour
 	scripts/with-servers $(GO) run ./bench -binary bin/wellhead -readings $(READINGS) -layout $(LAYOUT) headline

@@ -36,12 +36,31 @@ func (b *bench) startOnCassandra(ctx context.Context) (*member, error) {
 		return nil, err
 	}
 	for begun, n := time.Now(), 0; time.Since(begun) < b.warmUp; n++ {
-		if _, err := m.simulate(ctx, "--site", fmt.Sprint("warm", n), "--devices", "10000", "--readings", "20", "--rate", "max"); err != nil {
+		if _, err := m.simulate(ctx, "--site", fmt.Sprint("warm", n), "--devices", "10000", "--readings", strconv.Itoa(b.onceOnCassandra()/10), "--rate", "max"); err != nil {
 			m.remove()
 			return nil, fmt.Errorf("warm up: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// onceOnCassandra is how many readings of each of 10 000 devices make a run: with chunks a run of as many as
+// with rows would be over before a flush is due.
+func (b *bench) onceOnCassandra() int {
+	if b.layout == "chunks" {
+		return 1500
+	}
+	return 200
+}
+
+func chunksOnCassandra(ctx context.Context, b *bench) ([]figure, error) {
+	chunks := *b
+	chunks.layout = "chunks"
+	figures, err := onCassandra(ctx, &chunks)
+	for i := range figures {
+		figures[i].Case = "cassandra-chunks"
+	}
+	return figures, err
 }
 
 func onCassandra(ctx context.Context, b *bench) ([]figure, error) {
@@ -54,7 +73,7 @@ func onCassandra(ctx context.Context, b *bench) ([]figure, error) {
 		Case: "cassandra", What: fmt.Sprintf("%s, batches of 100 devices, after %v of load", b.layout, b.warmUp),
 		Unit: "readings/s", Revision: b.revision,
 	}
-	readings := strconv.Itoa(max(1, int(200*b.scale)))
+	readings := strconv.Itoa(max(1, int(float64(b.onceOnCassandra())*b.scale)))
 	for n := range b.runs {
 		f.Load = loadAverage()
 		before, err := m.usage()

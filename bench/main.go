@@ -35,6 +35,7 @@ var scenarios = []scenario{
 	{"device", "batches of 100 readings of one device", oneDevice},
 	{"single", "one reading a message, acknowledged", single},
 	{"cassandra", "Cassandra and Redis, batches of 100, after a warm-up", onCassandra},
+	{"cassandra-chunks", "the same with layout chunks", chunksOnCassandra},
 	{"headline", "31 145 914 readings to Cassandra, each checked, and counted by audit", headline},
 	{"latency", "publish → event at a subscriber, p50, p99 and most", latency},
 	{"fleet", "100 000 devices: memory, and restart after kill -9", largeFleet},

@@ -170,6 +170,7 @@ func cassandraOptions(cfg *config.Config, log *slog.Logger) cassandra.Options {
 		Classes:  classes(cfg),
 		Username: cfg.Cassandra.Username, Password: cfg.Cassandra.Password,
 		Timeout: cfg.Cassandra.Timeout, MaxInFlight: cfg.Cassandra.InFlight, Logger: log,
+		Layout: cfg.Layout, OpenChunks: int(cfg.Cassandra.OpenChunks),
 	}
 	if cfg.Cassandra.TLS {
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}

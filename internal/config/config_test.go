@@ -32,6 +32,25 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// Company is what makes chunks cheap, so they wait longer for it, unless somebody says how long.
+func TestFlushAgeGoesByTheLayout(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"archive: pebble":                                                               time.Second,
+		"archive: pebble\nlayout: chunks":                                               time.Second,
+		"archive: cassandra\ncassandra.hosts: a":                                        time.Second,
+		"archive: cassandra\ncassandra.hosts: a\nlayout: chunks":                        5 * time.Second,
+		"archive: cassandra\ncassandra.hosts: a\nlayout: chunks\nwork.flush-age: 250ms": 250 * time.Millisecond,
+	} {
+		c, err := Load(write(t, text), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Work.FlushAge != want {
+			t.Errorf("%q: got %v, want %v", text, c.Work.FlushAge, want)
+		}
+	}
+}
+
 func TestLaterSourcesWin(t *testing.T) {
 	file := write(t, `
 # a comment

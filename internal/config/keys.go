@@ -118,8 +118,8 @@ var Keys = []Key{
 		kind: "choice", set: choice(func(c *Config) *string { return &c.Archive }, "pebble", "cassandra"),
 	},
 	{
-		Name: "layout", Default: "rows", Doc: "How Cassandra stores readings: rows, one each.", Fixed: true,
-		kind: "choice", set: choice(func(c *Config) *string { return &c.Layout }, "rows"),
+		Name: "layout", Default: "rows", Doc: "How Cassandra stores readings: rows, one each; chunks, many of one device compressed together (docs/chunks.md). Pebble always has chunks.", Fixed: true,
+		kind: "choice", set: choice(func(c *Config) *string { return &c.Layout }, "rows", "chunks"),
 	},
 	{
 		Name: "snapshots", Default: "pebble", Doc: "Where snapshots are kept: pebble (in data) or redis.",
@@ -233,8 +233,8 @@ var Keys = []Key{
 	},
 
 	{
-		Name: "work.flush-age", Default: "1s", Doc: "Longest time that a row waits for company before it goes to the archive.",
-		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Work.FlushAge }, 1),
+		Name: "work.flush-age", Default: "0", Zero: "1s, and 5s with Cassandra and layout chunks", Doc: "Longest time that a row waits for company before it goes to the archive.",
+		kind: "duration", set: duration(func(c *Config) *dur { return &c.Work.FlushAge }),
 	},
 	{
 		Name: "work.flush-bytes", Default: "256KiB", Unit: "bytes", Doc: "Size that makes a flush due.",
@@ -319,6 +319,10 @@ var Keys = []Key{
 	{
 		Name: "cassandra.in-flight", Default: "64", Hit: "further ones wait", Doc: "Write requests under way at once.",
 		kind: "number", set: count(func(c *Config) *int { return &c.Cassandra.InFlight }, 1, 4096),
+	},
+	{
+		Name: "cassandra.open-chunks", Default: "64MiB", Unit: "bytes", Hit: "some devices' next readings begin another chunk: more bytes on disk", Doc: "Memory for chunks that may still grow (layout chunks); a device takes 0.3 to 4 KiB.",
+		kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Cassandra.OpenChunks }, 1),
 	},
 
 	{

@@ -20,7 +20,7 @@ type Archive struct {
 	writes  chan struct{} // holds one for each write request under way
 	known   bucketCache
 	longest persistence.Age // of all classes
-	open    []openChunks // of each shard; none with layout Rows
+	open    []openChunks    // of each shard; none with layout Rows
 }
 
 var _ persistence.Archive = (*Archive)(nil)
