@@ -117,7 +117,9 @@ type packer struct {
 	scratch      []byte
 }
 
-var packers = sync.Pool{New: func() any { return new(packer) }}
+var packers = sync.Pool{New: func() any {
+	return &packer{fresh: chunk.Encoder{Version: chunk.Version2}, grown: chunk.Encoder{Version: chunk.Version2}}
+}}
 
 func (p *packer) release() {
 	p.fresh.Block.Reset()

@@ -21,8 +21,9 @@ type Block struct {
 	quality   [][]uint8 // the same
 	flags     []uint8   // the same
 
-	order []int32 // scratch of normalize
-	other *Block  // scratch of normalize
+	order    []int32 // scratch of Normalize
+	other    *Block  // the same
+	integers []int64 // scratch of decoding
 }
 
 // Len returns the number of rows.

@@ -25,8 +25,8 @@ var sameRows = cmp.Options{
 	cmpopts.IgnoreFields(persistence.Row{}, "WriteTime"),
 }
 
-func encodeRows(rows []persistence.Row) []byte {
-	var e Encoder
+func encodeRows(version byte, rows []persistence.Row) []byte {
+	e := Encoder{Version: version}
 	for i := range rows {
 		e.Block.Add(&rows[i])
 	}
@@ -106,10 +106,14 @@ func drawRows(t *rapid.T) []persistence.Row {
 	return rows
 }
 
+func drawVersion(t *rapid.T) byte {
+	return rapid.SampledFrom([]byte{Version1, Version2}).Draw(t, "version")
+}
+
 func TestChunkRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rows := drawRows(t)
-		got, err := decodeRows(encodeRows(rows))
+		got, err := decodeRows(encodeRows(drawVersion(t), rows))
 		if err != nil {
 			t.Fatalf("decode: %v", err)
 		}
@@ -127,7 +131,7 @@ func TestMergeChunks(t *testing.T) {
 		for range rapid.IntRange(1, 6).Draw(t, "chunks") {
 			rows := drawRows(t)
 			all = append(all, rows...)
-			chunks = append(chunks, encodeRows(rows))
+			chunks = append(chunks, encodeRows(drawVersion(t), rows))
 		}
 		cut := rapid.IntRange(0, len(chunks)-1).Draw(t, "cut")
 		halves := [][]byte{Merge(chunks[cut:])}
@@ -148,6 +152,29 @@ func TestMergeChunks(t *testing.T) {
 	})
 }
 
+// TestSeries codes integers of every size, alone and among smooth ones.
+func TestSeries(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := rapid.SliceOfN(rapid.OneOf(rapid.Int64(), rapid.Int64Range(-40, 40), rapid.Just(int64(7))), 1, 60).Draw(t, "integers")
+		if rapid.Bool().Draw(t, "sums") {
+			for i := range want[1:] {
+				want[i+1] += want[i]
+			}
+		}
+		var e Encoder
+		coded := e.appendSeries(nil, want)
+		got := make([]int64, len(want))
+		r := reader{data: coded}
+		r.series(got)
+		if r.bad != "" || len(r.data) > 0 || !slices.Equal(got, want) {
+			t.Fatalf("got %d, %d bytes left, %q", got, len(r.data), r.bad)
+		}
+		if most := 10 + 2 + 10 + 10*len(want) + 1; len(coded) > most {
+			t.Fatalf("%d integers take %d bytes, more than %d", len(want), len(coded), most)
+		}
+	})
+}
+
 // TestMergeManyRows goes beyond one frame: merged frames stop growing, and nothing is lost or doubled.
 func TestMergeManyRows(t *testing.T) {
 	var all []persistence.Row
@@ -159,10 +186,10 @@ func TestMergeManyRows(t *testing.T) {
 		}
 		all = append(all, rows...)
 		if merged == nil {
-			merged = encodeRows(rows)
+			merged = encodeRows(Version1, rows)
 			continue
 		}
-		merged = Merge([][]byte{merged, encodeRows(rows)})
+		merged = Merge([][]byte{merged, encodeRows(Version2, rows)})
 	}
 	got, err := decodeRows(merged)
 	if err != nil {
@@ -191,29 +218,37 @@ func TestChunkFormat(t *testing.T) {
 		{Time: 2000, Sequence: 6, Values: []float64{1.5, 2, math.Pi, 7}, Note: "ok", Quality: []uint8{0, 3}},
 		{Time: 3001, Sequence: 6, Values: []float64{-1.5}, Flags: 1, Note: "ok"},
 	}
-	const want = "013ca18b649903040f06d00fd00f0201020004040121fa0132d70405020407039a9999999999b93f182d4454fb2109400d030e01026f6b0001010002000300000001"
-	value := encodeRows(rows)
-	t.Logf("encoded: %s", hex.EncodeToString(value))
-	if got := hex.EncodeToString(value); got != want {
-		t.Errorf("the format has changed:\n got %s\nwant %s", got, want)
-	}
-	old, err := hex.DecodeString(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := decodeRows(old)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(rows, got, sameRows); diff != "" {
-		t.Errorf("rows (-want +got):\n%s", diff)
+	for version, want := range map[byte]string{
+		Version1: "013ca18b649903040f06d00fd00f0201020004040121fa0132d70405020407039a9999999999b93f182d4454fb2109400d030e01026f6b0001010002000300000001",
+		Version2: "023f7e9ef8c503040f06d00f02d00f0302010104040121fa0122324b0405020407039a9999999999b93f182d4454fb2109400d030e01026f6b000202010002000300000001",
+	} {
+		value := encodeRows(version, rows)
+		if got := hex.EncodeToString(value); got != want {
+			t.Errorf("the format of version %d has changed:\n got %s\nwant %s", version, got, want)
+		}
+		old, err := hex.DecodeString(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeRows(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(rows, got, sameRows); diff != "" {
+			t.Errorf("version %d: rows (-want +got):\n%s", version, diff)
+		}
 	}
 }
 
 // TestCorruptChunk turns every bit and cuts at every byte: each must be an error.
 func TestCorruptChunk(t *testing.T) {
 	rows := []persistence.Row{{Time: 1000, Sequence: 5, Values: []float64{1.25, 2}}, {Time: 2000, Sequence: 6, Values: []float64{1.5, math.Pi}, Note: "note"}}
-	value := encodeRows(rows)
+	for _, version := range []byte{Version1, Version2} {
+		testCorruptChunk(t, encodeRows(version, rows))
+	}
+}
+
+func testCorruptChunk(t *testing.T, value []byte) {
 	for i := range len(value) * 8 {
 		broken := bytes.Clone(value)
 		broken[i/8] ^= 1 << (i % 8)
@@ -242,7 +277,9 @@ func chunkSeeds() [][]byte {
 	}
 	var seeds [][]byte
 	for i := range rows {
-		seeds = append(seeds, encodeRows(rows[i:]), encodeRows(rows[:i+1]))
+		for _, version := range []byte{Version1, Version2} {
+			seeds = append(seeds, encodeRows(version, rows[i:]), encodeRows(version, rows[:i+1]))
+		}
 	}
 	return seeds
 }
@@ -254,17 +291,18 @@ func FuzzChunk(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(first.body)
+		f.Add(first.version, first.body)
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
+	f.Fuzz(func(t *testing.T, version byte, body []byte) {
+		version = Version1 + version&1
 		var b Block
-		if err := b.decodeBody(body); err != nil {
+		if err := b.decodeBody(version, body); err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("error of another kind: %v", err)
 			}
 			return
 		}
-		if n := b.Len(); n > maxFrameRows || cap(b.values) > 64*len(body)+64 {
+		if n := b.Len(); n > maxFrameRows || cap(b.values) > 256*len(body)+64 {
 			t.Fatalf("%d bytes decoded to %d rows and %d places for values", len(body), n, cap(b.values))
 		}
 		b.Normalize()
@@ -272,7 +310,7 @@ func FuzzChunk(f *testing.F) {
 		for i := range rows {
 			b.Row(i, &rows[i])
 		}
-		again, err := decodeRows(encodeRows(rows))
+		again, err := decodeRows(encodeRows(version, rows))
 		if err != nil {
 			t.Fatalf("encoded again it does not decode: %v", err)
 		}
@@ -289,7 +327,7 @@ func FuzzValue(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
 		want, wantErr := decodeRows(value)
-		good := encodeRows([]persistence.Row{{Time: math.MaxInt64, Sequence: math.MaxUint64}})
+		good := encodeRows(Version2, []persistence.Row{{Time: math.MaxInt64, Sequence: math.MaxUint64}})
 		got, err := decodeRows(Merge([][]byte{value, good}))
 		if len(value) > 0 && (err == nil) != (wantErr == nil) {
 			t.Fatalf("alone: error %v, merged: error %v", wantErr, err)

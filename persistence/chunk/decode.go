@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // reader reads a body. After the first failure it gives zeros and remembers what was wrong.
@@ -53,11 +54,15 @@ func (r *reader) byte() byte {
 
 // decodeBody appends the rows of one body to b. On an error b holds a mixture and must be reset.
 // It never allocates more than a fixed multiple of what the body's length allows: each row costs at
-// least two bytes.
-func (b *Block) decodeBody(body []byte) error {
+// least two bytes in version 1, two bits in version 2.
+func (b *Block) decodeBody(version byte, body []byte) error {
 	r := reader{data: body}
+	least := uint64(1) // bytes of four rows
+	if version == Version1 {
+		least = 8
+	}
 	rows, channels, sections := r.uvarint(), r.uvarint(), r.byte()
-	if rows == 0 || rows > maxFrameRows || 2*rows > uint64(len(body)) {
+	if rows == 0 || rows > maxFrameRows || least*rows > 4*uint64(len(body)) {
 		return fmt.Errorf("%w: %d rows in %d bytes", ErrCorrupt, rows, len(body))
 	}
 	if channels > maxChannels || sections > sectionsKnown {
@@ -65,7 +70,11 @@ func (b *Block) decodeBody(body []byte) error {
 	}
 	b.widen(int(channels))
 	from, n := b.Len(), int(rows)
-	b.decodeTimes(&r, n)
+	if version == Version2 {
+		b.decodeTimeSeries(&r, n)
+	} else {
+		b.decodeTimes(&r, n)
+	}
 	b.decodeCounts(&r, n, int(channels), sections)
 	need := (from + n) * b.stride
 	if cap(b.values) < need {
@@ -74,14 +83,14 @@ func (b *Block) decodeBody(body []byte) error {
 	b.values = b.values[:need]
 	for c := range b.stride {
 		if c < int(channels) {
-			b.decodeColumn(&r, c, from, n)
+			b.decodeColumn(&r, version, c, from, n)
 			continue
 		}
 		for at := from*b.stride + c; at < need; at += b.stride {
 			b.values[at] = math.NaN()
 		}
 	}
-	b.decodeNotes(&r, from, n, sections&sectionNotes != 0)
+	b.decodeNotes(&r, version, from, n, sections&sectionNotes != 0)
 	b.decodeQuality(&r, from, n, sections&sectionQuality != 0)
 	b.decodeFlags(&r, from, n, sections&sectionFlags != 0)
 	if r.bad == "" && len(r.data) > 0 {
@@ -113,6 +122,18 @@ func (b *Block) decodeTimes(r *reader, n int) {
 	}
 }
 
+// decodeTimeSeries is decodeTimes of version 2.
+func (b *Block) decodeTimeSeries(r *reader, n int) {
+	highest := r.uvarint()
+	b.integers = slices.Grow(b.integers[:0], n)[:n]
+	r.series(b.integers)
+	b.times = append(b.times, b.integers...)
+	r.series(b.integers)
+	for _, below := range b.integers {
+		b.sequences = append(b.sequences, highest-uint64(below))
+	}
+}
+
 func (b *Block) decodeCounts(r *reader, n, channels int, sections byte) {
 	if sections&sectionCounts == 0 {
 		for range n {
@@ -134,7 +155,7 @@ func (b *Block) decodeCounts(r *reader, n, channels int, sections byte) {
 	}
 }
 
-func (b *Block) decodeColumn(r *reader, channel, from, n int) {
+func (b *Block) decodeColumn(r *reader, version byte, channel, from, n int) {
 	head := r.byte()
 	kind, places := head&columnKind, head>>placesShift
 	if places > maxPlaces {
@@ -147,6 +168,10 @@ func (b *Block) decodeColumn(r *reader, channel, from, n int) {
 			return
 		}
 	}
+	if version == Version2 && kind == columnDecimal && head&columnSame == 0 {
+		b.decodeDecimals(r, presence, powers[places], channel, from, n)
+		return
+	}
 	var d columnDecoder
 	d.reader, d.kind, d.power, d.same = r, kind, powers[places], head&columnSame != 0
 	at := from*b.stride + channel
@@ -154,6 +179,34 @@ func (b *Block) decodeColumn(r *reader, channel, from, n int) {
 		v := math.NaN()
 		if kind != columnNone && (presence == nil || presence[i>>3]>>(i&7)&1 != 0) {
 			v = d.next()
+		}
+		b.values[at] = v
+		at += b.stride
+	}
+}
+
+// decodeDecimals reads a series of integers.
+func (b *Block) decodeDecimals(r *reader, presence []byte, power float64, channel, from, n int) {
+	count := n
+	if presence != nil {
+		count = 0
+		for i := range n {
+			count += int(presence[i>>3] >> (i & 7) & 1)
+		}
+		if count == 0 {
+			r.fail("a column without values")
+			return
+		}
+	}
+	b.integers = slices.Grow(b.integers[:0], count)[:count]
+	r.series(b.integers)
+	next := 0
+	at := from*b.stride + channel
+	for i := range n {
+		v := math.NaN()
+		if presence == nil || presence[i>>3]>>(i&7)&1 != 0 {
+			v = float64(b.integers[next]) / power
+			next++
 		}
 		b.values[at] = v
 		at += b.stride
@@ -206,7 +259,7 @@ func (d *columnDecoder) xor() uint64 {
 	return x << (8 * ((8 - front - n) & 7))
 }
 
-func (b *Block) decodeNotes(r *reader, from, n int, present bool) {
+func (b *Block) decodeNotes(r *reader, version byte, from, n int, present bool) {
 	if !present {
 		if len(b.notes) > 0 {
 			b.notes = grow(b.notes, from+n)
@@ -223,8 +276,17 @@ func (b *Block) decodeNotes(r *reader, from, n int, present bool) {
 		dict[i] = string(r.bytes(r.uvarint()))
 	}
 	b.notes = grow(b.notes, from)
-	for range n {
-		index, note := r.uvarint(), ""
+	if version == Version2 {
+		b.integers = slices.Grow(b.integers[:0], n)[:n]
+		r.series(b.integers)
+	}
+	for i := range n {
+		index, note := uint64(0), ""
+		if version == Version2 {
+			index = uint64(b.integers[i])
+		} else {
+			index = r.uvarint()
+		}
 		if index > size {
 			r.fail("a note that does not exist")
 		} else if index > 0 {

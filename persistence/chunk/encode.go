@@ -19,7 +19,7 @@ import (
 
 // A chunk is one or more frames, in the order they were written:
 //
-//	frame    version (1 byte = 1), uvarint length of body, crc32c of body (4 bytes, little endian), body
+//	frame    version (1 byte = 1 or 2), uvarint length of body, crc32c of body (4 bytes, little endian), body
 //	body     uvarint rows (1 … maxFrameRows), uvarint channels (0 … 64), sections (1 byte),
 //	         uvarint highest sequence, times, sequences, [counts], columns, [notes], [quality], [flags]
 //	times    zigzag of the first; zigzag of the second's distance; then zigzag of each change of distance
@@ -41,11 +41,18 @@ import (
 //	         bytes that follow) and those bytes, the zero bytes behind left out
 //	raw      8 bytes a value, little endian: random bits, where xor would be longer
 //
+// Version 2 codes as a series (see series.go): times; highest - each sequence; each decimal column's
+// integers; and each row's index of a note.
+//
 // Every float64 comes back bit by bit, except that all NaN are one: omitted. All arithmetic on times
 // and sequences wraps around, so that any int64 and uint64 can be coded.
 
 const (
-	frameVersion = 1
+	// Version1 is what Pebble writes, and compresses once more in its tables. Version2 packs numbers by
+	// bits: measured on the simulated fleet, 100 readings of 4 channels a chunk, 3.8 instead of 8.5 B a
+	// reading. Both are read everywhere.
+	Version1 = 1
+	Version2 = 2
 
 	// maxFrameRows bounds what one frame can decode to: 8192 rows x 64 channels are 4 MiB. Frames that
 	// are half full or more are not merged into others, so the cost of merging a slice stays linear
@@ -87,11 +94,14 @@ var (
 
 // Encoder turns blocks into frames. It keeps its scratch memory; not for concurrent use.
 type Encoder struct {
-	Block    Block // what is encoded
-	column   []float64
-	integers []int64
-	body     []byte
-	dict     map[string]uint64
+	Block   Block // what is encoded
+	Version byte  // Version1 or Version2; 0 = Version1
+
+	column    []float64
+	integers  []int64
+	residuals []uint64
+	body      []byte
+	dict      map[string]uint64
 }
 
 // AppendFrames appends frames of rows [from, to) of the Encoder's Block, which must be in order.
@@ -106,7 +116,7 @@ func (e *Encoder) AppendFrames(dst []byte, from, to int) []byte {
 
 func (e *Encoder) appendFrame(dst []byte, from, to int) []byte {
 	e.encodeBody(from, to)
-	dst = append(dst, frameVersion)
+	dst = append(dst, max(e.Version, Version1))
 	dst = binary.AppendUvarint(dst, uint64(len(e.body)))
 	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(e.body, castagnoli))
 	return append(dst, e.body...)
@@ -136,7 +146,11 @@ func (e *Encoder) encodeBody(from, to int) {
 	out := binary.AppendUvarint(e.body[:0], uint64(n))
 	out = binary.AppendUvarint(out, uint64(channels))
 	out = append(out, sections)
-	out = appendTimes(out, b.times[from:to], b.sequences[from:to])
+	if e.Version == Version2 {
+		out = e.appendTimeSeries(out, b.times[from:to], b.sequences[from:to])
+	} else {
+		out = appendTimes(out, b.times[from:to], b.sequences[from:to])
+	}
 	if sections&sectionCounts != 0 {
 		out = append(out, b.counts[from:to]...)
 	}
@@ -182,6 +196,18 @@ func appendTimes(out []byte, times []int64, sequences []uint64) []byte {
 	return out
 }
 
+// appendTimeSeries is appendTimes of version 2.
+func (e *Encoder) appendTimeSeries(out []byte, times []int64, sequences []uint64) []byte {
+	highest := slices.Max(sequences)
+	out = binary.AppendUvarint(out, highest)
+	out = e.appendSeries(out, times)
+	e.integers = e.integers[:0]
+	for _, s := range sequences {
+		e.integers = append(e.integers, int64(highest-s))
+	}
+	return e.appendSeries(out, e.integers)
+}
+
 // appendVarint is binary.AppendUvarint with the one-byte case inlined: most differences fit.
 func appendVarint(out []byte, u uint64) []byte {
 	if u < 0x80 {
@@ -220,6 +246,9 @@ func (e *Encoder) appendColumn(out []byte, channel, from, to int) []byte {
 	out = append(out, head)
 	if presence {
 		out = b.appendPresence(out, channel, from, to)
+	}
+	if decimal && e.Version == Version2 {
+		return e.appendSeries(out, e.integers)
 	}
 	if decimal {
 		last := int64(0)
@@ -338,28 +367,33 @@ func (e *Encoder) appendNotes(out []byte, notes []string) []byte {
 			out = append(out, note...)
 		}
 	}
+	e.integers = e.integers[:0]
 	for _, note := range notes {
-		if note == "" {
-			out = append(out, 0)
-			continue
-		}
-		out = binary.AppendUvarint(out, e.dict[note])
+		e.integers = append(e.integers, int64(e.dict[note])) // "" is not in it: 0
 	}
 	clear(e.dict)
+	if e.Version == Version2 {
+		return e.appendSeries(out, e.integers)
+	}
+	for _, index := range e.integers {
+		out = binary.AppendUvarint(out, uint64(index))
+	}
 	return out
 }
 
 // frame is one frame of a value. Its body has passed its checksum when err of nextFrame was nil.
 type frame struct {
+	version   byte
 	all, body []byte
 	rows      int
 }
 
 // nextFrame cuts the first frame off value.
 func nextFrame(value []byte) (f frame, rest []byte, err error) {
-	if len(value) == 0 || value[0] != frameVersion {
-		return f, nil, fmt.Errorf("%w: it does not begin with version %d", ErrCorrupt, frameVersion)
+	if len(value) == 0 || value[0] != Version1 && value[0] != Version2 {
+		return f, nil, fmt.Errorf("%w: it does not begin with version %d or %d", ErrCorrupt, Version1, Version2)
 	}
+	f.version = value[0]
 	length, n := binary.Uvarint(value[1:])
 	if n <= 0 || length > uint64(len(value)) || len(value)-1-n-4 < int(length) {
 		return f, nil, fmt.Errorf("%w: cut short", ErrCorrupt)
@@ -390,7 +424,7 @@ func (b *Block) Decode(value []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := b.decodeBody(f.body); err != nil {
+		if err := b.decodeBody(f.version, f.body); err != nil {
 			return err
 		}
 		value = rest

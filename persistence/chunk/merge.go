@@ -40,7 +40,7 @@ func Merge(values [][]byte) []byte {
 			if b.Len()+f.rows > 4*maxFrameRows {
 				flush()
 			}
-			if err := b.decodeBody(f.body); err != nil {
+			if err := b.decodeBody(f.version, f.body); err != nil {
 				return slices.Concat(values...)
 			}
 		}
