@@ -47,13 +47,6 @@ func TestContract(t *testing.T) {
 	contract.Archive(t, func(*testing.T) persistence.Archive { return a })
 }
 
-func TestContractChunks(t *testing.T) {
-	o := testOptions(t)
-	o.Layout = Chunks
-	a := open(t, o)
-	contract.Archive(t, func(*testing.T) persistence.Archive { return a })
-}
-
 // rawColumn tells whether a column is null.
 type rawColumn struct{ null bool }
 

@@ -1,0 +1,294 @@
+package cassandra
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/persistence/chunk"
+	"github.com/wellhead/wellhead/persistence/contract"
+)
+
+func chunkOptions(t testing.TB) Options {
+	o := testOptions(t)
+	o.Layout = Chunks
+	return o
+}
+
+// twoOwners has every third append made by another archive on the same tables, as an owner does that was
+// paused and does not know yet that it has been replaced.
+type twoOwners struct {
+	*Archive
+	other *Archive
+	n     atomic.Int64
+}
+
+func (a *twoOwners) Append(ctx context.Context, b *persistence.Batch) error {
+	if a.n.Add(1)%3 == 0 {
+		return a.other.Append(ctx, b)
+	}
+	return a.Archive.Append(ctx, b)
+}
+
+func TestContractChunks(t *testing.T) {
+	o := chunkOptions(t)
+	a := &twoOwners{Archive: open(t, o), other: open(t, o)}
+	contract.Archive(t, func(*testing.T) persistence.Archive { return a })
+}
+
+// at is a reading of device d of site s in shard 1; sequence and write time go with n.
+func at(time int64, n int) persistence.Batch {
+	return persistence.Batch{Shard: 1, Devices: []persistence.DeviceRows{{
+		Device: messages.DeviceID{Site: "s", Device: "d"},
+		Rows:   []persistence.Row{{Time: time, Sequence: uint64(n + 1), WriteTime: now()*1000 + int64(n), Values: []float64{float64(n) / 10}, Note: "n"}},
+	}}}
+}
+
+func appendAll(t *testing.T, a *Archive, batches ...persistence.Batch) {
+	t.Helper()
+	for i := range batches {
+		if err := a.Append(t.Context(), &batches[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func countChunks(t *testing.T, a *Archive) int {
+	t.Helper()
+	n, part := 0, int64(0)
+	iter := a.session.Query(`SELECT part FROM chunks`).WithContext(t.Context()).Iter()
+	for iter.Scan(&part) {
+		n++
+	}
+	if err := iter.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Small flushes end in one row; what must not be added to it is stored beside it.
+func TestChunksGrow(t *testing.T) {
+	a := open(t, chunkOptions(t))
+	hour := int64(messages.Hour)
+	start := bucketOf(now(), hour)*hour - hour
+	want := 0
+	step := func(what string, rows, chunks int) {
+		t.Helper()
+		want += rows
+		if got := countRows(t, a, "d"); got != want {
+			t.Errorf("%s: %d readings, want %d", what, got, want)
+		}
+		if got := countChunks(t, a); got != chunks {
+			t.Errorf("%s: %d chunks, want %d", what, got, chunks)
+		}
+	}
+	n := 0
+	for range growRows {
+		appendAll(t, a, at(start+int64(n)*1000, n))
+		n++
+	}
+	step("up to the limit", growRows, 1)
+	appendAll(t, a, at(start+int64(n)*1000, n), at(start+1, n+1))
+	n += 2
+	step("above it", 2, 2)
+	appendAll(t, a, at(start, n)) // a correction: the time is there already
+	step("a correction", 0, 2)
+	older := at(start+2, n)
+	older.Devices[0].Rows[0].WriteTime -= 1e9
+	appendAll(t, a, older)
+	step("an older write time", 1, 3)
+	appendAll(t, a, at(start+hour, n+1), at(start+hour+1, n+2))
+	step("another bucket", 2, 4)
+	appendAll(t, a, at(start+3, n+3))
+	step("late, after the bucket changed", 1, 5)
+	appendAll(t, a, at(start+hour+2, n+4))
+	step("the newest bucket goes on", 1, 5)
+}
+
+// A version that was not stored is never built upon, and costs nothing that was.
+func TestFailedVersion(t *testing.T) {
+	a := open(t, chunkOptions(t))
+	base := now()
+	appendAll(t, a, at(base, 1), at(base+1, 2))
+	before := a.open[1].of[messages.DeviceID{Site: "s", Device: "d"}]
+	a.writes = make(chan struct{}) // no write gets through
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	failed := at(base+2, 3)
+	if err := a.Append(ctx, &failed); err == nil || failed.Devices[0].Err == nil {
+		t.Fatal("it was stored")
+	}
+	a.writes = make(chan struct{}, 4)
+	if len(a.open[1].of) != 0 {
+		t.Error("the chunk may still grow")
+	}
+	appendAll(t, a, failed, at(base+3, 4))
+	if after := a.open[1].of[messages.DeviceID{Site: "s", Device: "d"}]; after.part == before.part || after.rows != 2 {
+		t.Errorf("the new chunk has key %d and %d rows; the old one has %d", after.part, after.rows, before.part)
+	}
+	if got := countRows(t, a, "d"); got != 4 {
+		t.Errorf("%d readings, want 4", got)
+	}
+}
+
+func TestOpenChunksAreBounded(t *testing.T) {
+	var o openChunks
+	const limit = 10 * (chunkOverhead + 50)
+	id := func(i int) messages.DeviceID { return messages.DeviceID{Site: "s", Device: fmt.Sprint(i)} }
+	for i := range 1000 {
+		o.put(id(i%300), growing{bucket: 5, data: make([]byte, 50)}, limit)
+		if len(o.of) > 10 || o.bytes != len(o.of)*(chunkOverhead+50) {
+			t.Fatalf("%d chunks, %d bytes", len(o.of), o.bytes)
+		}
+	}
+	for i := range 300 {
+		o.take(id(i))
+	}
+	if len(o.of) != 0 || o.bytes != 0 {
+		t.Fatalf("all taken: %d chunks, %d bytes", len(o.of), o.bytes)
+	}
+	o.put(id(1), growing{bucket: 6, part: 6}, limit)
+	o.put(id(1), growing{bucket: 5, part: 5}, limit)
+	if c, ok := o.take(id(1)); !ok || c.part != 6 || o.bytes != 0 {
+		t.Errorf("of two the one of the earlier bucket stays: %+v, %d bytes", c, o.bytes)
+	}
+}
+
+// A damaged chunk is told of, with device and time, and nothing of it is given out.
+func TestDamagedChunk(t *testing.T) {
+	a, ctx := open(t, chunkOptions(t)), t.Context()
+	const start = 1_767_322_800_000 // 2026-01-02T03:00:00Z
+	appendAll(t, a, at(start, 1), at(start+1000, 2))
+	var group int16
+	var part int64
+	var data []byte
+	if err := a.session.Query(`SELECT grp, part, data FROM chunks`).WithContext(ctx).Scan(&group, &part, &data); err != nil {
+		t.Fatal(err)
+	}
+	put := func(bucket int64, data []byte) {
+		t.Helper()
+		if err := a.session.Query(cqlInsertChunk, int16(1), group, bucket, "s", "d", part, data, now()*1000+1e6, 0).WithContext(ctx).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bucket := bucketOf(start, int64(messages.Hour))
+	damaged := []byte(strings.Clone(string(data)))
+	damaged[len(damaged)-1] ^= 4
+	for name, spoil := range map[string]func(){
+		"a bit turned": func() { put(bucket, damaged) },
+		"cut short":    func() { put(bucket, data[:len(data)-1]) },
+		"empty":        func() { put(bucket, []byte{}) },
+		"of an earlier hour": func() {
+			var e chunk.Encoder
+			e.Block.Add(&persistence.Row{Time: start - 1, Sequence: 1})
+			put(bucket, e.AppendFrames(nil, 0, 1))
+		},
+	} {
+		spoil()
+		err := a.Scan(ctx, 1, messages.DeviceID{Site: "s", Device: "d"}, persistence.Range{From: start, To: start + 5000}, func(r *persistence.Row) bool {
+			t.Errorf("%s: got a reading of %d", name, r.Time)
+			return true
+		})
+		if !errors.Is(err, chunk.ErrCorrupt) || !strings.Contains(err.Error(), "s/d") || !strings.Contains(err.Error(), "2026-01-02T03:00:00Z to 2026-01-02T04:00:00Z") {
+			t.Errorf("%s: the error does not tell what and where: %v", name, err)
+		}
+	}
+	put(bucket, data)
+	if got := countRows(t, a, "d"); got != 2 {
+		t.Errorf("repaired: %d readings, want 2", got)
+	}
+}
+
+func TestLayoutsDoNotMix(t *testing.T) {
+	for layout, other := range map[string]string{Rows: Chunks, Chunks: Rows} {
+		o := testOptions(t)
+		o.Layout = layout
+		first := open(t, o)
+		open(t, o) // the same again
+		wrong := o
+		wrong.Layout = other
+		refused := func(when string) {
+			t.Helper()
+			a, err := Open(t.Context(), wrong)
+			if err == nil {
+				a.Close()
+				t.Fatalf("%s: %s opened as %s", when, layout, other)
+			}
+			if !strings.Contains(err.Error(), "set layout to "+layout) || !strings.Contains(err.Error(), o.Keyspace) {
+				t.Errorf("%s: the error does not say what to do: %v", when, err)
+			}
+		}
+		refused("new")
+		if layout == Rows { // as before there were chunks
+			if err := change(t.Context(), first.session, `ALTER TABLE layout DROP readings`); err != nil {
+				t.Fatal(err)
+			}
+			open(t, o)
+			refused("old")
+		}
+	}
+	if _, err := (Options{Hosts: []string{"h"}, Layout: "columns"}).complete(); err == nil || !strings.Contains(err.Error(), "rows or chunks") {
+		t.Errorf("layout columns: %v", err)
+	}
+}
+
+// A chunk lives as long as its newest reading; the readings' refusal by age is that of rows.
+func TestChunksExpire(t *testing.T) {
+	o := chunkOptions(t)
+	o.Retention, o.Bucket = 10*time.Hour, 24*time.Hour
+	a := open(t, o)
+	day, hour := 24*int64(messages.Hour), int64(messages.Hour)
+	start := bucketOf(now(), day) * day // event times of one bucket, and arrivals that go with them
+	row := func(age int64, n int) persistence.Batch {
+		b := at(start+hour, n)
+		b.Devices[0].Rows[0].Time += int64(n)
+		b.Devices[0].Rows[0].WriteTime = (start+hour+age)*1000 + int64(n)
+		return b
+	}
+	ttlOf := func() (seconds int) {
+		t.Helper()
+		if err := a.session.Query(`SELECT TTL(data) FROM chunks`).WithContext(t.Context()).Scan(&seconds); err != nil {
+			t.Fatal(err)
+		}
+		return seconds
+	}
+	for n, step := range []struct {
+		age  int64
+		want int // hours
+	}{{2 * hour, 8}, {3 * hour, 8}, {4 * hour, 8}} {
+		appendAll(t, a, row(step.age, n))
+		if got := ttlOf(); got > step.want*3600 || got < step.want*3600-60 {
+			t.Errorf("step %d: TTL %d s, want about %d h", n, got, step.want)
+		}
+	}
+	if got := countChunks(t, a); got != 1 {
+		t.Errorf("%d chunks, want 1", got)
+	}
+	old := row(11*hour, 9)
+	if err := a.Append(t.Context(), &old); !errors.Is(err, persistence.ErrRefused) {
+		t.Errorf("older than the retention: got %v", err)
+	}
+}
+
+func TestDeletedChunksAreGone(t *testing.T) {
+	a := open(t, chunkOptions(t))
+	base := now() - int64(messages.Hour)
+	appendAll(t, a, at(base, 1), at(base-5*int64(messages.Hour), 2))
+	id := messages.DeviceID{Site: "s", Device: "d"}
+	if err := a.Delete(t.Context(), 1, id, 3, now()*1000+3); err != nil {
+		t.Fatal(err)
+	}
+	if got := countChunks(t, a); got != 0 {
+		t.Errorf("%d chunks are left", got)
+	}
+	appendAll(t, a, at(base+2, 7))
+	if got := countRows(t, a, "d"); got != 1 {
+		t.Errorf("%d readings after the delete, want the new one", got)
+	}
+}
