@@ -40,6 +40,13 @@ func TestKillCassandraRedis(t *testing.T) {
 	killUnderLoad(t, m, kills(t))
 }
 
+// TestKillCassandraChunks is the same with layout chunks.
+func TestKillCassandraChunks(t *testing.T) {
+	config := settingsFile(t, storeSettings(t)+"layout: chunks\n")
+	m := startMember(t, t.TempDir(), "--config", config)
+	killUnderLoad(t, m, kills(t))
+}
+
 // outsideStores writes a configuration for the test's real Cassandra and Redis.
 func outsideStores(t *testing.T) string {
 	t.Helper()

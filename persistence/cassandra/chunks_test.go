@@ -2,13 +2,19 @@ package cassandra
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wellhead/wellhead/internal/testenv"
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 	"github.com/wellhead/wellhead/persistence/chunk"
@@ -290,5 +296,72 @@ func TestDeletedChunksAreGone(t *testing.T) {
 	appendAll(t, a, at(base+2, 7))
 	if got := countRows(t, a, "d"); got != 1 {
 		t.Errorf("%d readings after the delete, want the new one", got)
+	}
+}
+
+// The reader in Python finds a device's partitions, and reads there what a scan reads.
+func TestPythonReadsTheTables(t *testing.T) {
+	python, err := filepath.Abs(filepath.Join("..", "..", ".cache", "venv", "bin", "python"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exec.CommandContext(t.Context(), python, "-c", "import cassandra").Run() != nil {
+		testenv.Missing(t, "cassandra-driver for Python", "scripts/setup")
+	}
+	a, hour := open(t, chunkOptions(t)), int64(messages.Hour)
+	start := bucketOf(now(), hour)*hour - 3*hour
+	id := messages.DeviceID{Site: "north-7", Device: "well_12"}
+	put := func(n int, times ...int64) {
+		t.Helper()
+		b := persistence.Batch{Devices: []persistence.DeviceRows{{Device: id}}}
+		b.Shard = messages.ShardOf(id, a.options.Shards)
+		for _, at := range times {
+			b.Devices[0].Rows = append(b.Devices[0].Rows, persistence.Row{
+				Time: at, Sequence: uint64(n), WriteTime: start*1000 + int64(n), Values: []float64{float64(n) / 100, float64(at) / 7}, Note: fmt.Sprint("é", n%3),
+			})
+		}
+		if err := a.Append(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shard := messages.ShardOf(id, a.options.Shards)
+	put(1, start-hour, start)
+	if err := a.Delete(t.Context(), shard, id, 1, start*1000+1); err != nil {
+		t.Fatal(err)
+	}
+	put(1, start, start+1) // replayed: hidden
+	for n := 2; n < 150; n++ {
+		put(n, start+int64(n)*60_000, start+60_000) // and the same corrected each time
+	}
+	want := ""
+	err = a.Scan(t.Context(), shard, id, persistence.Range{From: -maxTime, To: maxTime}, func(r *persistence.Row) bool {
+		want += fmt.Sprintln(r.Time, r.Sequence, r.Values[0], r.Values[1], r.Note)
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := exec.CommandContext(t.Context(), python, filepath.Join("..", "..", "examples", "clients", "read_chunks.py"),
+		"--host", a.options.Hosts[0], "--keyspace", a.options.Keyspace, id.Site, id.Device)
+	var complaint strings.Builder
+	reader.Stderr = &complaint
+	out, err := reader.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, complaint.String())
+	}
+	got := ""
+	for line := range strings.Lines(string(out)) {
+		var r struct {
+			Time, Sequence int64
+			Values         []float64
+			Note           string
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		got += fmt.Sprintln(r.Time, r.Sequence, r.Values[0], r.Values[1], r.Note)
+	}
+	if diff := cmp.Diff(want, got); diff != "" || strings.Count(want, "\n") != 149 {
+		t.Errorf("%d readings (-scan +python):\n%s", strings.Count(want, "\n"), diff)
 	}
 }

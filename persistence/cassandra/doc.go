@@ -7,6 +7,9 @@
 // (see Plan), so that no partition grows beyond 100 MB. The table buckets lists which buckets there
 // are; it is written before a bucket's first row, so that a scan of decades visits only those.
 //
+// With layout Chunks a table chunks stands in the place of readings: a row of it holds many readings of
+// one device, compressed (docs/chunks.md, chunks.go). All else is the same.
+//
 // Rows are written whole, never with a null, with the write time that the shard gives them: of two
 // rows of one device and event time the later stays, in whatever order they are written, and the same
 // row written twice is one row. Rollups are written the same way. A reading lives for the retention
