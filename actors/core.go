@@ -18,6 +18,7 @@ type Config struct {
 	Fleet  messages.Settings // fleet defaults
 
 	FlushAge      int64 // longest a row waits for company before it is handed to the archive; default 1 000
+	FlushIdle     int64 // or, when none joins it for so long; default 1 500
 	FlushBytes    int   // wire bytes that make a flush due; default 256 KiB
 	FlushParallel int   // flushes of the shard under way at once; default 4
 
@@ -51,6 +52,7 @@ func (c Config) WithDefaults() Config {
 	}
 	setInt(&c.Shards, 64)
 	set(&c.FlushAge, 1000)
+	set(&c.FlushIdle, 1500)
 	setInt(&c.FlushBytes, 256<<10)
 	setInt(&c.FlushParallel, 4)
 	set(&c.CheckpointEvery, 1000)

@@ -15,6 +15,7 @@ type gather struct {
 	batch    persistence.Batch
 	messages []int32 // that wait for it, each once
 	since    int64   // when its first row came
+	latest   int64   // when rows came last
 	bytes    int     // wire bytes of those messages
 	rollups  uint64
 	decoder  *messages.Decoder // owns the memory that rows of its batch refer to
@@ -59,7 +60,7 @@ func (g *gather) due(c *core) bool {
 	if len(g.batch.Devices) == 0 || c.flushing >= c.cfg.FlushParallel {
 		return false
 	}
-	return g.bytes >= c.cfg.FlushBytes || c.now-g.since >= c.cfg.FlushAge || c.creditShort || c.careful || c.draining
+	return g.bytes >= c.cfg.FlushBytes || c.now-g.since >= c.cfg.FlushAge || c.now-g.latest >= c.cfg.FlushIdle || c.creditShort || c.careful || c.draining
 }
 
 // flush hands the gather at hand to the archive.
@@ -80,6 +81,7 @@ func (c *core) device(e *entry) *persistence.DeviceRows {
 	if len(g.batch.Devices) == 1 && g.since == 0 {
 		g.since = c.now
 	}
+	g.latest = c.now
 	d := &g.batch.Devices[e.gatherAt]
 	d.Class = e.class // of several in one gather the last holds, as in the archive
 	return d
@@ -122,6 +124,7 @@ func (c *core) addRecord(id messages.DeviceID, e *entry, r persistence.Record, n
 		if c.gather.since == 0 {
 			c.gather.since = c.now
 		}
+		c.gather.latest = c.now
 	}
 	d.Records = append(d.Records, r)
 	if name != noMessage {

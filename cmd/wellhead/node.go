@@ -233,7 +233,7 @@ func (n *node) openMember(context.Context) error {
 				WindowCount: cfg.Window.Count, WindowAge: ms(cfg.Window.Age),
 				ExpectedInterval: ms(cfg.Window.ExpectedInterval), OfflineAfter: ms(cfg.Window.OfflineAfter),
 			},
-			FlushAge: ms(cfg.Work.FlushAge), FlushBytes: int(cfg.Work.FlushBytes), FlushParallel: cfg.Work.FlushParallel,
+			FlushAge: ms(cfg.Work.FlushAge), FlushIdle: ms(cfg.Work.FlushIdle), FlushBytes: int(cfg.Work.FlushBytes), FlushParallel: cfg.Work.FlushParallel,
 			CheckpointEvery: ms(cfg.Work.CheckpointEvery), SnapshotWithin: ms(cfg.Work.SnapshotWithin),
 			Retire:         actors.Retirement{Followed: ms(cfg.Work.RetireAfter), Idle: ms(cfg.Work.RetireIdle)},
 			PassivateAfter: ms(cfg.Work.PassivateAfter), PurgeBytes: int(cfg.Work.PurgeBytes), PurgeEvery: ms(cfg.Work.PurgeEvery),

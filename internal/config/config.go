@@ -108,6 +108,7 @@ type Window struct {
 // Work says how the shards pace themselves.
 type Work struct {
 	FlushAge        time.Duration
+	FlushIdle       time.Duration
 	FlushBytes      int64
 	FlushParallel   int
 	SnapshotWithin  time.Duration

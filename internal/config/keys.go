@@ -237,6 +237,10 @@ var Keys = []Key{
 		kind: "duration", set: duration(func(c *Config) *dur { return &c.Work.FlushAge }),
 	},
 	{
+		Name: "work.flush-idle", Default: "1500ms", Doc: "Time without new rows of a shard after which those that wait go to the archive.",
+		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Work.FlushIdle }, 1),
+	},
+	{
 		Name: "work.flush-bytes", Default: "256KiB", Unit: "bytes", Doc: "Size that makes a flush due.",
 		kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Work.FlushBytes }, 1),
 	},
