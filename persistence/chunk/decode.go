@@ -281,12 +281,13 @@ func (b *Block) decodeNotes(r *reader, version byte, from, n int, present bool) 
 		r.series(b.integers)
 	}
 	for i := range n {
-		index, note := uint64(0), ""
+		var index uint64
 		if version == Version2 {
 			index = uint64(b.integers[i])
 		} else {
 			index = r.uvarint()
 		}
+		note := ""
 		if index > size {
 			r.fail("a note that does not exist")
 		} else if index > 0 {

@@ -46,9 +46,12 @@ func TestPythonReadsChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	reader := filepath.Join("..", "..", "examples", "clients", "read_chunks.py")
-	out, err := exec.CommandContext(t.Context(), python, reader, "--hex", file).Output()
+	var complaint strings.Builder
+	program := exec.CommandContext(t.Context(), python, reader, "--hex", file)
+	program.Stderr = &complaint
+	out, err := program.Output()
 	if err != nil {
-		t.Fatalf("%v: %s", err, err.(*exec.ExitError).Stderr)
+		t.Fatalf("%v: %s", err, complaint.String())
 	}
 	var got []persistence.Row
 	for line := range bytes.Lines(out) {
@@ -80,7 +83,7 @@ func TestPythonReadsChunks(t *testing.T) {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 
-	broken := []byte(lines.String())
+	broken := lines.Bytes()
 	if broken[40]++; broken[40] == '9'+1 || broken[40] == 'g' { // another hexadecimal digit
 		broken[40] = '0'
 	}

@@ -1,0 +1,31 @@
+package actors
+
+import (
+	"testing"
+
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// A gather waits for company: no longer than FlushAge, not when none comes any more, and not without room.
+func TestGatherIsDue(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(c *core, g *gather)
+		want   bool
+	}{
+		"company keeps coming":       {func(*core, *gather) {}, false},
+		"old enough":                 {func(_ *core, g *gather) { g.since = 5_000 }, true},
+		"none has come for a while":  {func(_ *core, g *gather) { g.latest = 8_500 }, true},
+		"almost":                     {func(_ *core, g *gather) { g.since, g.latest = 5_001, 8_501 }, false},
+		"enough bytes":               {func(_ *core, g *gather) { g.bytes = 256 << 10 }, true},
+		"credit is short":            {func(c *core, _ *gather) { c.creditShort = true }, true},
+		"all flushes are under way":  {func(c *core, g *gather) { g.since, c.flushing = 0, 4 }, false},
+		"nothing is there":           {func(_ *core, g *gather) { g.since, g.latest, g.batch.Devices = 0, 0, nil }, false},
+		"the shard is being drained": {func(c *core, _ *gather) { c.draining = true }, true},
+	} {
+		c := &core{cfg: Config{FlushAge: 5_000}.WithDefaults(), now: 10_000}
+		g := &gather{since: 9_000, latest: 9_900, batch: persistence.Batch{Devices: make([]persistence.DeviceRows, 1)}}
+		if test.change(c, g); g.due(c) != test.want {
+			t.Errorf("%s: due is %v, want %v", name, !test.want, test.want)
+		}
+	}
+}
