@@ -33,8 +33,8 @@ const (
 	growBy = 40
 	// maxChunkBytes bounds a chunk of several readings, so that a page and a batch are bounded.
 	maxChunkBytes = 32 << 10
-	// chunkOverhead is what a chunk takes in a batch beside its bytes, and what an open one takes in
-	// memory beside them (measured: 190 B of map, key and names).
+	// chunkOverhead is what a chunk is taken to need beside its bytes, in a batch and, open, in memory: key,
+	// names, and a place in the map.
 	chunkOverhead = 200
 )
 
@@ -76,16 +76,16 @@ func (o *openChunks) take(id messages.DeviceID) (growing, bool) {
 
 // put keeps a chunk, of two of one device that of the later bucket. Beyond limit bytes any others are forgotten.
 func (o *openChunks) put(id messages.DeviceID, c growing, limit int) {
-	if other, ok := o.take(id); ok && other.bucket > c.bucket {
-		c = other
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.of == nil {
 		o.of = make(map[messages.DeviceID]growing)
 	}
-	if before, ok := o.of[id]; ok {
-		o.bytes -= len(before.data) + chunkOverhead
+	if other, ok := o.of[id]; ok {
+		if other.bucket > c.bucket {
+			return
+		}
+		o.bytes -= len(other.data) + chunkOverhead
 	}
 	o.of[id] = c
 	o.bytes += len(c.data) + chunkOverhead
