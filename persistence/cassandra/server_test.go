@@ -194,18 +194,26 @@ func TestRefusedBeforeSending(t *testing.T) {
 
 // Tables that are gone are no reason to give rows up.
 func TestMissingTableIsNotRefused(t *testing.T) {
-	a, ctx := open(t, testOptions(t)), t.Context()
+	for layout, create := range map[string]string{Rows: cqlCreateReadings, Chunks: cqlCreateChunks} {
+		t.Run(layout, func(t *testing.T) { testMissingTable(t, layout, create) })
+	}
+}
+
+func testMissingTable(t *testing.T, layout, create string) {
+	o := testOptions(t)
+	o.Layout = layout
+	a, ctx := open(t, o), t.Context()
 	b := persistence.Batch{Shard: 1, Devices: []persistence.DeviceRows{oneRow("a", now())}}
 	if err := a.Append(ctx, &b); err != nil {
 		t.Fatal(err)
 	}
-	if err := change(ctx, a.session, `DROP TABLE readings`); err != nil {
+	if err := change(ctx, a.session, a.statement(`DROP TABLE readings`, `DROP TABLE chunks`)); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.Append(ctx, &b); err == nil || errors.Is(err, persistence.ErrRefused) {
 		t.Errorf("append without the table: got %v, want an error that is tried again", err)
 	}
-	if err := change(ctx, a.session, fmt.Sprintf(cqlCreateReadings, 24)); err != nil {
+	if err := change(ctx, a.session, fmt.Sprintf(create, 24)); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, 20*time.Second, func() error { return a.Append(ctx, &b) })
