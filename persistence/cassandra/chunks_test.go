@@ -365,3 +365,9 @@ func TestPythonReadsTheTables(t *testing.T) {
 		t.Errorf("%d readings (-scan +python):\n%s", strings.Count(want, "\n"), diff)
 	}
 }
+
+func TestRetentionContractChunks(t *testing.T) {
+	o := chunkOptions(t)
+	o.Classes = contract.Classes
+	contract.Retention(t, func(t *testing.T) persistence.Archive { return open(t, o) })
+}
