@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -8,8 +10,15 @@ import (
 	"github.com/wellhead/wellhead/messages"
 )
 
-// connectionsPage is how many connections are looked at in one go.
-const connectionsPage = 4096
+const (
+	// connectionsPage is how many connections are looked at in one go.
+	connectionsPage = 4096
+	// flowFull is how full a stream must be, in percent, before connections are cut for what their site has
+	// unstored: with room in the streams a slow archive is no reason to lose what devices send.
+	flowFull = 50
+	// ownClients is what the names of Wellhead's own connections begin with: they keep the window by themselves.
+	ownClients = "wellhead "
+)
 
 // Flow tells the guard of the embedded server what bounds connections that publish by themselves.
 type Flow struct {
@@ -19,7 +28,8 @@ type Flow struct {
 	Oldest func() time.Duration
 }
 
-// WatchFlow has connections cut that send for a site more than may be unstored. Raw NATS and MQTT publishers
+// WatchFlow has connections cut that send for a site more than may be unstored, while a stream is half full or more.
+// Raw NATS and MQTT publishers
 // keep no window, so they are measured: what came over a site's connections since the oldest message that is
 // not stored came is at most what of it is not stored. An outside server's connections are not looked at.
 func (s *Streams) WatchFlow(f Flow) { s.flow.Store(&f) }
@@ -71,13 +81,13 @@ func (g *guard) lookAtFlow(now time.Time) {
 	oldest := max(flow.Oldest(), guardEvery)
 	g.raw.measure(list, now, now.Add(-oldest-guardEvery/2))
 	barred := map[string]bool{}
+	full := sync.OnceValue(func() bool { return g.server.fullest(g.streams.options.Shards) >= flowFull })
 	for key, f := range g.raw.sites {
 		limit := flow.Limit(f.user)
 		if limit <= 0 {
 			continue
 		}
-		// a quarter more: who keeps a window counts his messages, and here all that he says counts
-		if f.cut = f.bytes > limit+limit/4 || f.cut && f.bytes > limit/2; !f.cut {
+		if f.cut = f.bytes > limit && full() || f.cut && f.bytes > limit/2; !f.cut {
 			continue
 		}
 		barred[f.user] = true
@@ -112,7 +122,7 @@ func (r *rawFlow) measure(list []*server.ConnInfo, now, since time.Time) {
 	}
 	seen := make(map[uint64]int64, len(list))
 	for _, c := range list {
-		if c.AuthorizedUser == memberUser {
+		if c.AuthorizedUser == memberUser || strings.HasPrefix(c.Name, ownClients) {
 			continue
 		}
 		key := connectionKey(c.AuthorizedUser, c.IP, c.Name)
