@@ -17,6 +17,7 @@ type Credit struct {
 	shared  int // by all; a shard takes a quarter at most
 	used    map[messages.Shard]int
 	lent    int // of shared
+	asked   int // of used, by pulls that have brought nothing yet
 	changed chan struct{}
 }
 
@@ -119,13 +120,20 @@ func (k *Credit) Reset(shard messages.Shard) {
 	k.Release(shard, used)
 }
 
-// InFlight returns the bytes taken in all.
+// pulling notes that n bytes more (less, if negative) are taken for a pull that has brought nothing yet.
+func (k *Credit) pulling(n int) {
+	k.mu.Lock()
+	k.asked += n
+	k.mu.Unlock()
+}
+
+// InFlight returns the bytes in flight: taken, but for those of pulls that still wait for a message.
 func (k *Credit) InFlight() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	sum := 0
+	sum := -k.asked
 	for _, n := range k.used {
 		sum += n
 	}
-	return sum
+	return max(0, sum)
 }

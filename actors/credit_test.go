@@ -70,3 +70,20 @@ func TestCreditLimitChanges(t *testing.T) {
 		}
 	})
 }
+
+// TestCreditOfWaitingPulls has what a pull only waits with not count as in flight.
+func TestCreditOfWaitingPulls(t *testing.T) {
+	k := NewCredit(2*MinPull, 1)
+	if err := k.Acquire(t.Context(), 0, MinPull, nil); err != nil {
+		t.Fatal(err)
+	}
+	k.pulling(MinPull)
+	if got := k.InFlight(); got != 0 {
+		t.Errorf("%d bytes are in flight while a pull waits, want 0", got)
+	}
+	k.pulling(-MinPull)
+	k.Release(0, MinPull-100)
+	if got := k.InFlight(); got != 100 {
+		t.Errorf("%d bytes are in flight, want 100", got)
+	}
+}

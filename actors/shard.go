@@ -310,7 +310,9 @@ func (s *shardActor) pull(feed Feed, caution *caution, next uint64) {
 			return
 		}
 		s.idle.Store(s.member.now())
+		s.member.credit.pulling(MinPull)
 		msgs, err := feed.Pull(life, MinPull)
+		s.member.credit.pulling(-MinPull)
 		s.idle.Store(0)
 		cost := 0
 		for i := range msgs {
