@@ -21,6 +21,7 @@ import (
 	"github.com/wellhead/wellhead/api"
 	"github.com/wellhead/wellhead/api/apitest"
 	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
 )
 
 type face struct {
@@ -281,6 +282,7 @@ func TestFailuresBecomeProblems(t *testing.T) {
 	}{
 		{fmt.Errorf("x: %w", api.ErrOverloaded), 429, true},
 		{fmt.Errorf("x: %w", api.ErrUnavailable), 503, true},
+		{fmt.Errorf("x: %w", persistence.ErrUnreachable), 503, true},
 		{fmt.Errorf("x: %w", api.ErrNotFound), 404, false},
 		{context.DeadlineExceeded, 504, false},
 		{fmt.Errorf("%w: x", messages.ErrInvalid), 400, false},

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // retryAfter is what a client that is told "not now" should wait, in seconds.
@@ -80,6 +81,9 @@ func (s *server) failure(ctx context.Context, what string, err error) error {
 		return later(http.StatusInsufficientStorage, "The member's disk is nearly full, so it takes no readings until there is room; nothing that it took before is lost. Send the same again later; /readyz tells how much is free.")
 	case errors.Is(err, ErrUnavailable):
 		return later(http.StatusServiceUnavailable, "The device's shard is starting or moving. Ask again after the time in Retry-After; /readyz tells what is not ready.")
+	case errors.Is(err, persistence.ErrUnreachable):
+		s.log.Warn("the archive gave no answer", "doing", what, "error", err)
+		return later(http.StatusServiceUnavailable, "The archive cannot be reached now; readings go on being taken. Ask again after the time in Retry-After; /readyz tells when it is back.")
 	case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled):
 		return newProblem(499, "The client went away.")
 	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:

@@ -23,6 +23,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict means that a compare-and-set saw another revision.
 	ErrConflict = errors.New("changed meanwhile")
+	// ErrUnreachable means that the store gave no answer: it is away, cut off or overloaded. Ask again later.
+	ErrUnreachable = errors.New("the store cannot be reached now")
 )
 
 // Row flags.

@@ -48,7 +48,7 @@ func (a *Archive) scanChunks(ctx context.Context, w *walk, id messages.DeviceID,
 		err = broken
 	}
 	if err != nil {
-		return fmt.Errorf("scan readings of %v: %w", id, err)
+		return fmt.Errorf("scan readings of %v: %w", id, unreachable(err))
 	}
 	return nil
 }

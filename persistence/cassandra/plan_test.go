@@ -1,10 +1,15 @@
 package cassandra
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
 )
 
 func TestPlanKeepsPartitionsSmall(t *testing.T) {
@@ -179,4 +185,21 @@ func FuzzDoubles(f *testing.F) {
 			t.Errorf("%d bytes made %d values", len(b), len(d))
 		}
 	})
+}
+
+// TestUnreachable tells errors of servers that gave no answer from those that say something.
+func TestUnreachable(t *testing.T) {
+	for _, err := range []error{
+		gocql.ErrConnectionClosed, gocql.ErrNoConnections, gocql.ErrTimeoutNoResponse, io.EOF,
+		&gocql.RequestErrReadTimeout{}, &gocql.RequestErrUnavailable{}, &net.OpError{Op: "read", Err: syscall.ECONNRESET},
+	} {
+		if got := unreachable(fmt.Errorf("read: %w", err)); !errors.Is(got, persistence.ErrUnreachable) || !errors.Is(got, err) {
+			t.Errorf("%v became %v, want ErrUnreachable and the cause", err, got)
+		}
+	}
+	for _, err := range []error{nil, context.DeadlineExceeded, context.Canceled, gocql.ErrNotFound, errors.New("corrupt")} {
+		if got := unreachable(err); !errors.Is(got, err) || errors.Is(got, persistence.ErrUnreachable) {
+			t.Errorf("%v became %v", err, got)
+		}
+	}
 }

@@ -21,7 +21,7 @@ func (a *Archive) Records(ctx context.Context, shard messages.Shard, id messages
 	group := a.group(id)
 	deleted, err := a.deleted(ctx, int16(shard), group, id)
 	if err != nil {
-		return nil, fmt.Errorf("read records of %v: %w", id, err)
+		return nil, fmt.Errorf("read records of %v: %w", id, unreachable(err))
 	}
 	rows := a.session.Query(cqlReadRecords, int16(shard), group, id.Site, id.Device).WithContext(ctx).Iter()
 	var all []persistence.Record
@@ -36,7 +36,7 @@ func (a *Archive) Records(ctx context.Context, shard messages.Shard, id messages
 		}
 	}
 	if err := rows.Close(); err != nil {
-		return nil, fmt.Errorf("read records of %v: %w", id, err)
+		return nil, fmt.Errorf("read records of %v: %w", id, unreachable(err))
 	}
 	return all, nil
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 
 	"github.com/gocql/gocql"
 
@@ -51,7 +53,7 @@ func (a *Archive) Scan(ctx context.Context, shard messages.Shard, id messages.De
 		return true
 	}
 	if err := w.run(ctx, id, open, take); err != nil {
-		return fmt.Errorf("scan readings of %v: %w", id, err)
+		return fmt.Errorf("scan readings of %v: %w", id, unreachable(err))
 	}
 	return nil
 }
@@ -91,7 +93,7 @@ func (a *Archive) Rollups(ctx context.Context, shard messages.Shard, id messages
 		return true
 	}
 	if err := cmp.Or(w.run(ctx, id, open, take), broken); err != nil {
-		return fmt.Errorf("scan rollups of %v: %w", id, err)
+		return fmt.Errorf("scan rollups of %v: %w", id, unreachable(err))
 	}
 	return nil
 }
@@ -191,4 +193,23 @@ func (a *Archive) deleted(ctx context.Context, shard, group int16, id messages.D
 		return 0, fmt.Errorf("read whether it was deleted: %w", err)
 	}
 	return uint64(sequence), nil
+}
+
+// unreachable marks an error of a read that says nothing of what was asked: no server answered.
+func unreachable(err error) error {
+	var readTimeout *gocql.RequestErrReadTimeout
+	var tooFew *gocql.RequestErrUnavailable
+	var network net.Error
+	for _, away := range []error{
+		gocql.ErrNoConnections, gocql.ErrConnectionClosed, gocql.ErrTimeoutNoResponse, gocql.ErrNoStreams,
+		gocql.ErrUnavailable, io.EOF, io.ErrUnexpectedEOF,
+	} {
+		if errors.Is(err, away) {
+			return fmt.Errorf("%w: %w", persistence.ErrUnreachable, err)
+		}
+	}
+	if errors.As(err, &readTimeout) || errors.As(err, &tooFew) || errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", persistence.ErrUnreachable, err)
+	}
+	return err
 }
