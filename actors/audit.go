@@ -3,6 +3,7 @@ package actors
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -96,40 +97,29 @@ func (m *Member) eachShard(ctx context.Context, do func(ctx context.Context, sha
 	return group.Wait()
 }
 
-// heldRun is what one shard holds of a run.
-type heldRun struct {
-	found []liveAccount
-	asOf  uint64 // stored, then
+// storedOfShard is what one shard knows of a producer.
+type storedOfShard struct {
+	News []StoredNews
+	AsOf uint64 // stored, then
 }
 
 // Stored says how far a producer is stored, by shard and run. With a run it tells also what the archive
 // knows of it; without one (0) only of runs that the shards hold. A shard without an account asks the archive
 // only when no shard has one: what a producer waits for it has sent again, and then the shard has an account.
 func (m *Member) Stored(ctx context.Context, site, producer string, run uint64) ([]StoredNews, error) {
-	held := make([]heldRun, m.cfg.Shards)
-	anywhere := false
-	for n := range held {
-		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
-			held[n].asOf = c.saved.Stored
-			held[n].found = c.accounts(func(key producerKey) bool {
-				return key.Site == site && key.Producer == producer && (run == 0 || key.Run == run)
-			})
-			done(nil)
-		})
-		if err != nil {
-			return nil, err
-		}
-		anywhere = anywhere || len(held[n].found) > 0
+	key := producerKey{site, producer, run}
+	parts, err := gathered(ctx, m, question{Kind: askStored, Run: messages.ProducerRun(key)}, m.storedOfShard)
+	if err != nil {
+		return nil, err
 	}
 	var out []StoredNews
-	if run != 0 {
+	for _, part := range parts {
+		out = append(out, part.News...)
+	}
+	if run != 0 && len(out) == 0 {
 		var mu sync.Mutex // guards out
 		err := m.eachShard(ctx, func(ctx context.Context, shard messages.Shard) error {
-			h := held[shard]
-			if len(h.found) == 0 && anywhere {
-				return nil
-			}
-			a, err := m.whole(ctx, shard, producerKey{site, producer, run}, h.found, h.asOf)
+			a, err := m.whole(ctx, shard, key, nil, parts[shard].AsOf)
 			if err != nil || a == nil {
 				return err
 			}
@@ -141,17 +131,40 @@ func (m *Member) Stored(ctx context.Context, site, producer string, run uint64) 
 		if err != nil {
 			return nil, err
 		}
-	} else {
-		for n, h := range held {
-			for _, live := range h.found {
-				if live.retired == 0 {
-					out = append(out, live.stored.news(messages.Shard(n)))
-				}
-			}
-		}
 	}
 	slices.SortFunc(out, func(a, b StoredNews) int { return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Run, b.Run)) })
 	return out, nil
+}
+
+// storedOfShard asks one shard of this member, and the archive for what the shard has let go of.
+func (m *Member) storedOfShard(ctx context.Context, q *question) (storedOfShard, error) {
+	key := producerKey(q.Run)
+	type held struct {
+		found []liveAccount
+		asOf  uint64
+	}
+	h, err := ofCore(ctx, m, q.Shard, func(c *core) held {
+		return held{asOf: c.saved.Stored, found: c.accounts(func(k producerKey) bool {
+			return k.Site == key.Site && k.Producer == key.Producer && (key.Run == 0 || k.Run == key.Run)
+		})}
+	})
+	out := storedOfShard{AsOf: h.asOf}
+	switch {
+	case err != nil || len(h.found) == 0:
+		return out, err
+	case key.Run == 0:
+		for _, live := range h.found {
+			if live.retired == 0 {
+				out.News = append(out.News, live.stored.news(q.Shard))
+			}
+		}
+		return out, nil
+	}
+	a, err := m.whole(ctx, q.Shard, key, h.found, h.asOf)
+	if err == nil && a != nil {
+		out.News = []StoredNews{a.news(q.Shard)}
+	}
+	return out, err
 }
 
 // whole puts together what a shard holds of one run and what the archive has; nil when that is nothing.
@@ -182,9 +195,9 @@ func (m *Member) whole(ctx context.Context, shard messages.Shard, key producerKe
 // run; next is where the following page begins, nil when this is the last. It looks at q.Limit runs, so a page
 // of which q.Since or q.Open leave some out is shorter.
 func (m *Member) Audit(ctx context.Context, q messages.AuditQuery) (page []messages.ProducerAccount, next *messages.ProducerRun, err error) {
-	parts := make([]map[producerKey]messages.ShardAccount, m.cfg.Shards)
+	parts := make([]map[messages.ProducerRun]messages.ShardAccount, m.cfg.Shards)
 	err = m.eachShard(ctx, func(ctx context.Context, shard messages.Shard) (err error) {
-		parts[shard], err = m.auditShard(ctx, shard, q)
+		parts[shard], err = routed(ctx, m, question{Kind: askAudit, Shard: shard, Audit: q}, m.auditShard)
 		return err
 	})
 	if err != nil {
@@ -192,9 +205,10 @@ func (m *Member) Audit(ctx context.Context, q messages.AuditQuery) (page []messa
 	}
 	all := map[producerKey]*messages.ProducerAccount{}
 	for _, part := range parts {
-		for key, s := range part {
+		for run, s := range part {
+			key := producerKey(run)
 			if all[key] == nil {
-				all[key] = &messages.ProducerAccount{ProducerRun: messages.ProducerRun(key)}
+				all[key] = &messages.ProducerAccount{ProducerRun: run}
 			}
 			all[key].Shards = append(all[key].Shards, s)
 		}
@@ -219,7 +233,8 @@ func compareKeys(a, b producerKey) int {
 
 // auditShard returns one shard's part of the page: its first runs behind q.After, at least Limit + 1 if it
 // has so many. What belongs on the page of any shard is among them.
-func (m *Member) auditShard(ctx context.Context, shard messages.Shard, q messages.AuditQuery) (map[producerKey]messages.ShardAccount, error) {
+func (m *Member) auditShard(ctx context.Context, asked *question) (map[messages.ProducerRun]messages.ShardAccount, error) {
+	shard, q := asked.Shard, asked.Audit
 	after := producerKey(q.After)
 	belongs := func(key producerKey) bool {
 		return (q.Site == "" || key.Site == q.Site) && (q.Producer == "" || key.Producer == q.Producer) && compareKeys(key, after) > 0
@@ -242,9 +257,9 @@ func (m *Member) auditShard(ctx context.Context, shard messages.Shard, q message
 		held[l.stored.Key] = append(held[l.stored.Key], l)
 	}
 	keys := slices.SortedFunc(maps.Keys(held), compareKeys)
-	out := map[producerKey]messages.ShardAccount{}
+	out := map[messages.ProducerRun]messages.ShardAccount{}
 	for _, key := range keys[:min(len(keys), q.Limit+1)] {
-		out[key] = shardAccount(shard, held[key])
+		out[messages.ProducerRun(key)] = shardAccount(shard, held[key])
 	}
 	return out, nil
 }
@@ -306,7 +321,7 @@ func shardAccount(shard messages.Shard, parts []liveAccount) messages.ShardAccou
 	return out
 }
 
-// Producers returns how many producers the shards hold a run of; with an error, of those that answered.
+// Producers returns how many producers this member's shards hold a run of; with an error, of those that answered.
 func (m *Member) Producers(ctx context.Context) (int, error) {
 	names := map[[2]string]bool{}
 	for n := range m.cfg.Shards {
@@ -316,7 +331,7 @@ func (m *Member) Producers(ctx context.Context) (int, error) {
 			}
 			done(nil)
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrNotOwner) {
 			return len(names), err
 		}
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	Parts    Parts
 	Logger   *slog.Logger
 	Now      func() int64 // ms; nil = the machine's clock
+	// Shared is set when other members own shards too: then Start takes none, and Take, HandOver and Drop
+	// say which this member has. nil = this member has them all, from Start to Stop.
+	Shared *Shared
 	// Inspect sees each reading inside its device's actor, just before the device does. It is for tests
 	// that make a device panic; nil = none.
 	Inspect func(*Arrived)
@@ -62,6 +65,7 @@ type Member struct {
 
 	mu     sync.Mutex
 	shards []*shardHandle
+	takes  uint64 // shards taken so far, for the names of their actors
 }
 
 // shardHandle is what a member knows of one shard's actor.
@@ -71,6 +75,12 @@ type shardHandle struct {
 	ready   bool
 	plan    Plan
 	ended   chan struct{}
+
+	// Of a shard that is shared:
+	seen    uint64    // revision of the lease that may be replaced by a claim
+	claimed uint64    // revision of our claim, 0 = none yet
+	paused  time.Time // when the owner before stopped pulling, to hand over; zero = it did not tell
+	leaving bool      // it is being handed over or dropped
 }
 
 // NewMember makes a member; Start starts it.
@@ -92,29 +102,40 @@ func NewMember(o Options) *Member {
 	return m
 }
 
-// Start takes all shards. It returns at once; Starting tells which are not there yet.
+// Start takes all shards, or, when they are shared, waits for Take. It returns at once; Starting tells
+// which are not there yet.
 func (m *Member) Start() error {
-	strategy := shardStrategy{m}
 	for n := range m.shards {
-		shard := messages.Shard(n)
-		props := actor.PropsFromProducer(
-			func() actor.Actor { return newShardActor(m, shard) },
-			actor.WithSupervisor(deviceStrategy{m, shard}),
-			actor.WithGuardian(strategy),
-		)
-		pid, err := m.system.Root.SpawnNamed(props, fmt.Sprintf("shard-%d", n))
-		if err != nil {
-			return fmt.Errorf("start shard %d: %w", n, err)
+		if m.options.Shared != nil {
+			break
 		}
-		m.mu.Lock()
-		if m.shards[n] == nil {
-			m.shards[n] = &shardHandle{ended: make(chan struct{})}
+		if err := m.spawn(messages.Shard(n), &shardHandle{ended: make(chan struct{})}, fmt.Sprintf("shard-%d", n)); err != nil {
+			return err
 		}
-		m.shards[n].pid = pid
-		m.mu.Unlock()
 	}
 	m.ticking.Add(1)
 	go m.tick()
+	return nil
+}
+
+// spawn makes a shard's actor.
+func (m *Member) spawn(shard messages.Shard, h *shardHandle, name string) error {
+	props := actor.PropsFromProducer(
+		func() actor.Actor { return newShardActor(m, shard) },
+		actor.WithSupervisor(deviceStrategy{m, shard}),
+		actor.WithGuardian(shardStrategy{m}),
+	)
+	m.mu.Lock()
+	m.shards[shard] = h
+	m.mu.Unlock()
+	pid, err := m.system.Root.SpawnNamed(props, name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.shards[shard] = nil
+		return fmt.Errorf("start shard %d: %w", shard, err)
+	}
+	h.pid = pid
 	return nil
 }
 
@@ -145,10 +166,15 @@ func (m *Member) tick() {
 
 // tell has a shard's core do something.
 func (m *Member) tell(shard messages.Shard, do then) {
+	var pid *actor.PID
 	m.mu.Lock()
-	pid := m.shards[shard].pid
+	if h := m.shards[shard]; h != nil {
+		pid = h.pid
+	}
 	m.mu.Unlock()
-	m.system.Root.Send(pid, do)
+	if pid != nil {
+		m.system.Root.Send(pid, do)
+	}
 }
 
 func (m *Member) instances() []*shardActor {
@@ -166,37 +192,49 @@ func (m *Member) instances() []*shardActor {
 func (m *Member) running(s *shardActor) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := m.shards[s.shard]
-	if h == nil {
-		h = &shardHandle{ended: make(chan struct{})}
-		m.shards[s.shard] = h
+	if h := m.shards[s.shard]; h != nil {
+		h.pid, h.current, h.ready = s.self, s, false
 	}
-	h.pid, h.current, h.ready = s.self, s, false
 }
 
 func (m *Member) started(s *shardActor, p Plan) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := m.shards[s.shard]
+	if h == nil || h.current != s {
+		return
+	}
 	h.ready, h.plan = true, p
+	if !h.paused.IsZero() {
+		m.options.Shared.HandedOver(time.UnixMilli(m.now()).Sub(h.paused))
+		h.paused = time.Time{}
+	}
 }
 
 func (m *Member) stopped(s *shardActor) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if h := m.shards[s.shard]; h.current == s {
+	h := m.shards[s.shard]
+	ended := h != nil && h.current == s
+	if ended {
 		h.current, h.ready = nil, false
 		close(h.ended)
+		if m.options.Shared != nil {
+			m.shards[s.shard] = nil
+		}
+	}
+	m.mu.Unlock()
+	if ended && m.options.Shared != nil {
+		m.options.Shared.Changed()
 	}
 }
 
-// Starting returns the shards that cannot answer yet.
+// Starting returns the shards of this member that cannot answer yet.
 func (m *Member) Starting() []messages.Shard {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []messages.Shard
 	for n, h := range m.shards {
-		if h == nil || !h.ready {
+		if h == nil && m.options.Shared == nil || h != nil && !h.ready {
 			out = append(out, messages.Shard(n))
 		}
 	}
@@ -207,12 +245,15 @@ func (m *Member) Starting() []messages.Shard {
 // far as ctx allows; then the actors end. What did not get done in time is replayed at the next start.
 func (m *Member) Stop(ctx context.Context) error {
 	var wait sync.WaitGroup
+	if m.options.Shared != nil {
+		m.handOverAll(ctx)
+	}
 	for _, s := range m.instances() {
 		wait.Add(1)
 		s.draining.Store(true)
 		go func() {
 			defer wait.Done()
-			m.drain(ctx, s)
+			m.drain(ctx, s, nil)
 		}()
 	}
 	wait.Wait()
@@ -240,33 +281,44 @@ func (m *Member) Stop(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// drain empties one shard.
-func (m *Member) drain(ctx context.Context, s *shardActor) {
+// drainEvery is how often a shard that drains is looked at, and told to go on.
+const drainEvery = 20 * time.Millisecond
+
+// drain empties one shard, and tells whether it did; ended, if not nil, is closed when its actor ends.
+func (m *Member) drain(ctx context.Context, s *shardActor, ended <-chan struct{}) bool {
 	for ctx.Err() == nil {
 		empty := make(chan bool, 1)
 		m.system.Root.Send(s.self, ask2{
-			with:   func(c *core) { c.draining = true; empty <- c.drained() },
+			with: func(c *core) {
+				c.draining = true
+				c.tick(m.now(), false)
+				empty <- c.drained()
+			},
 			refuse: func(error) { empty <- true },
 		})
 		select {
 		case done := <-empty:
 			if done {
-				return
+				return true
 			}
+		case <-ended:
+			return false
 		case <-ctx.Done():
-			return
+			return false
 		}
 		select {
-		case <-time.After(tickEvery * time.Millisecond):
+		case <-time.After(drainEvery):
 		case <-ctx.Done():
 		}
 	}
+	return false
 }
 
 // lease is the value of a shard's lease.
 type lease struct {
-	Member  string `json:"member"`
+	Member  string `json:"member"` // empty = released
 	Address string `json:"address,omitempty"`
+	Paused  int64  `json:"paused,omitempty"` // of a released one: ms, when its owner stopped pulling
 }
 
 // begin takes a shard: claim, fences, checkpoint, table of devices, feed. See PlanStart.
@@ -392,6 +444,9 @@ func (m *Member) beginGeneration(ctx context.Context, b *started) {
 
 // claim writes the lease; its revision is part of the epoch.
 func (m *Member) claim(ctx context.Context, shard messages.Shard) (uint64, error) {
+	if m.options.Shared != nil {
+		return m.claimShared(ctx, shard)
+	}
 	_, revision, err := m.parts.Leases.Load(ctx, shardKey(shard))
 	if err != nil && !errors.Is(err, persistence.ErrNotFound) {
 		return 0, fmt.Errorf("read the lease: %w", err)

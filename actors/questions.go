@@ -12,15 +12,21 @@ import (
 	"github.com/wellhead/wellhead/persistence"
 )
 
-// withCore runs do with a shard's core, in the shard's goroutine, and waits until it called done.
+// withCore runs do with a shard's core, in the shard's goroutine, and waits until it called done. When it
+// returns an error do may still be running.
 func (m *Member) withCore(ctx context.Context, shard messages.Shard, do func(c *core, done func(error))) error {
 	var pid *actor.PID
+	var ended <-chan struct{}
 	m.mu.Lock()
-	if h := m.shards[shard]; h != nil {
-		pid = h.pid
+	h := m.shards[shard]
+	if h != nil {
+		pid, ended = h.pid, h.ended
 	}
 	m.mu.Unlock()
-	if pid == nil {
+	switch {
+	case h == nil && m.options.Shared != nil:
+		return ErrNotOwner
+	case pid == nil:
 		return ErrStarting
 	}
 	answer := make(chan error, 1)
@@ -31,13 +37,16 @@ func (m *Member) withCore(ctx context.Context, shard messages.Shard, do func(c *
 	select {
 	case err := <-answer:
 		return err
+	case <-ended:
+		return ErrNotOwner
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // Ask has read look at a device, inside its actor; read must be quick and keep nothing of it.
-// persistence.ErrNotFound when no such device has sent, ErrStarting while its shard starts.
+// persistence.ErrNotFound when no such device has sent, ErrStarting while its shard starts, ErrNotOwner when
+// its shard is another member's: it asks no other member.
 func (m *Member) Ask(ctx context.Context, id messages.DeviceID, read func(*Device)) error {
 	return m.withCore(ctx, messages.ShardOf(id, m.cfg.Shards), func(c *core, done func(error)) {
 		c.ask(id, &ask{read: read, answer: done})
@@ -46,18 +55,28 @@ func (m *Member) Ask(ctx context.Context, id messages.DeviceID, read func(*Devic
 
 // State returns what a device says of itself.
 func (m *Member) State(ctx context.Context, id messages.DeviceID) (messages.State, error) {
+	return routed(ctx, m, question{Kind: askState, Shard: messages.ShardOf(id, m.cfg.Shards), Device: id}, m.state)
+}
+
+func (m *Member) state(ctx context.Context, q *question) (messages.State, error) {
+	id := q.Device
 	var s messages.State
 	if err := m.Ask(ctx, id, func(d *Device) { s = d.State() }); err != nil {
 		return messages.State{}, err // the device may still be writing to s
 	}
-	s.Shard = messages.ShardOf(id, m.cfg.Shards)
+	s.Shard = q.Shard
 	return s, nil
 }
 
 // Window returns a device's readings between two event times, both included; from > to: newest first.
 func (m *Member) Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
+	q := question{Kind: askWindow, Shard: messages.ShardOf(id, m.cfg.Shards), Device: id, From: from, To: to, Limit: limit}
+	return routed(ctx, m, q, m.window)
+}
+
+func (m *Member) window(ctx context.Context, q *question) ([]messages.Sample, error) {
 	var out []messages.Sample
-	if err := m.Ask(ctx, id, func(d *Device) { out = d.Window(from, to, limit) }); err != nil {
+	if err := m.Ask(ctx, q.Device, func(d *Device) { out = d.Window(q.From, q.To, q.Limit) }); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -65,82 +84,97 @@ func (m *Member) Window(ctx context.Context, id messages.DeviceID, from, to int6
 
 // Devices lists a site's devices after a name, sorted by name: at most limit, and whether there are more.
 func (m *Member) Devices(ctx context.Context, site, after, contains string, status messages.Status, limit int) ([]messages.DeviceRow, bool, error) {
-	var all []messages.DeviceRow
-	for n := range m.cfg.Shards {
-		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
-			all = append(all, c.list(site, after, contains, status, limit+1)...)
-			done(nil)
-		})
-		if err != nil {
-			return nil, false, err
-		}
+	q := question{Kind: askDevices, Device: messages.DeviceID{Site: site}, After: after, Contains: contains, Status: status, Limit: limit + 1}
+	parts, err := gathered(ctx, m, q, m.devices)
+	if err != nil {
+		return nil, false, err
 	}
+	all := slices.Concat(parts...)
 	slices.SortFunc(all, func(a, b messages.DeviceRow) int { return cmp.Compare(a.Device.Device, b.Device.Device) })
 	more := len(all) > limit
 	return all[:min(len(all), limit)], more, nil
 }
 
+func (m *Member) devices(ctx context.Context, q *question) (rows []messages.DeviceRow, err error) {
+	return ofCore(ctx, m, q.Shard, func(c *core) []messages.DeviceRow {
+		return c.list(q.Device.Site, q.After, q.Contains, q.Status, q.Limit)
+	})
+}
+
 // Widths names all devices of a site, sorted, with how many values the newest readings of each have. It
 // wakes no device, and needs 24 bytes for each: the names are the shards' own.
 func (m *Member) Widths(ctx context.Context, site string) ([]messages.DeviceWidth, error) {
-	var all []messages.DeviceWidth
-	for n := range m.cfg.Shards {
-		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
-			all = append(all, c.widths(site)...)
-			done(nil)
-		})
-		if err != nil {
-			return nil, err
-		}
+	parts, err := gathered(ctx, m, question{Kind: askWidths, Device: messages.DeviceID{Site: site}}, m.widths)
+	if err != nil {
+		return nil, err
 	}
+	all := slices.Concat(parts...)
 	slices.SortFunc(all, func(a, b messages.DeviceWidth) int { return cmp.Compare(a.Device, b.Device) })
 	return all, nil
 }
 
-// Sites returns the sites that devices of this member have sent for, sorted.
+func (m *Member) widths(ctx context.Context, q *question) ([]messages.DeviceWidth, error) {
+	return ofCore(ctx, m, q.Shard, func(c *core) []messages.DeviceWidth { return c.widths(q.Device.Site) })
+}
+
+// Sites returns the sites that devices have sent for, sorted.
 func (m *Member) Sites(ctx context.Context) ([]string, error) {
-	names := map[string]bool{}
-	for n := range m.cfg.Shards {
-		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
-			for name, s := range c.sites {
-				if s.populated() {
-					names[name] = true
-				}
-			}
-			done(nil)
-		})
-		if err != nil {
-			return nil, err
-		}
+	parts, err := gathered(ctx, m, question{Kind: askSites}, m.sites)
+	if err != nil {
+		return nil, err
 	}
-	out := make([]string, 0, len(names))
-	for name := range names {
-		out = append(out, name)
-	}
+	out := slices.Concat(parts...)
 	slices.Sort(out)
-	return out, nil
+	return slices.Compact(out), nil
+}
+
+func (m *Member) sites(ctx context.Context, q *question) ([]string, error) {
+	return ofCore(ctx, m, q.Shard, func(c *core) []string {
+		var names []string
+		for name, s := range c.sites {
+			if s.populated() {
+				names = append(names, name)
+			}
+		}
+		return names
+	})
 }
 
 // SiteSettings returns a site's settings as all shards hold them: those of the lowest shard, and
 // whether the others have the same. A site that nothing was set for goes by the fleet's.
 func (m *Member) SiteSettings(ctx context.Context, site string) (messages.SiteSettings, error) {
-	var out messages.SiteSettings
-	for n := range m.cfg.Shards {
-		s := messages.SiteSettings{Merged: m.cfg.Fleet, Everywhere: true}
-		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
-			if known := c.sites[site]; known != nil {
-				s.Own, s.Merged = known.own, *known.merged
-			}
-			done(nil)
-		})
-		if err != nil {
-			return messages.SiteSettings{}, err
-		}
-		if n == 0 {
-			out = s
-		} else if !s.Own.Equal(out.Own) {
+	parts, err := gathered(ctx, m, question{Kind: askSettings, Device: messages.DeviceID{Site: site}}, m.siteSettings)
+	if err != nil {
+		return messages.SiteSettings{}, err
+	}
+	out := parts[0]
+	for _, s := range parts {
+		if !s.Own.Equal(out.Own) {
 			out.Everywhere = false
 		}
+	}
+	return out, nil
+}
+
+func (m *Member) siteSettings(ctx context.Context, q *question) (messages.SiteSettings, error) {
+	return ofCore(ctx, m, q.Shard, func(c *core) messages.SiteSettings {
+		s := messages.SiteSettings{Merged: m.cfg.Fleet, Everywhere: true}
+		if known := c.sites[q.Device.Site]; known != nil {
+			s.Own, s.Merged = known.own, *known.merged
+		}
+		return s
+	})
+}
+
+// ofCore asks one shard of this member.
+func ofCore[A any](ctx context.Context, m *Member, shard messages.Shard, ask func(*core) A) (A, error) {
+	var out, none A
+	err := m.withCore(ctx, shard, func(c *core, done func(error)) {
+		out = ask(c)
+		done(nil)
+	})
+	if err != nil {
+		return none, err // ask may still be running
 	}
 	return out, nil
 }
@@ -176,26 +210,36 @@ type ShardStatus struct {
 	Plan  Plan
 }
 
-// Status returns all shards' figures. A shard that does not answer in time is not ready.
+// Status returns the figures of this member's shards. A shard that does not answer in time is not ready.
 func (m *Member) Status(ctx context.Context) []ShardStatus {
-	out := make([]ShardStatus, m.cfg.Shards)
-	for n := range out {
-		out[n].Shard = messages.Shard(n)
-		var s Stats
-		err := m.withCore(ctx, messages.Shard(n), func(c *core, done func(error)) {
-			s = c.statistics()
-			done(nil)
-		})
-		if err == nil {
-			out[n].Ready, out[n].Stats = true, s
-		}
+	out := make([]ShardStatus, 0, m.cfg.Shards)
+	for n := range m.cfg.Shards {
 		m.mu.Lock()
-		if h := m.shards[n]; h != nil {
-			out[n].Plan = h.plan
+		h := m.shards[n]
+		status := ShardStatus{Shard: messages.Shard(n)}
+		if h != nil {
+			status.Plan = h.plan
 		}
 		m.mu.Unlock()
+		if h == nil && m.options.Shared != nil {
+			continue // another member's
+		}
+		s, err := m.stats(ctx, &question{Shard: status.Shard})
+		if err == nil {
+			status.Ready, status.Stats = true, s
+		}
+		out = append(out, status)
 	}
 	return out
+}
+
+func (m *Member) stats(ctx context.Context, q *question) (Stats, error) {
+	return ofCore(ctx, m, q.Shard, func(c *core) Stats { return c.statistics() })
+}
+
+// FleetStats returns the figures of all shards, whoever owns them.
+func (m *Member) FleetStats(ctx context.Context) ([]Stats, error) {
+	return gathered(ctx, m, question{Kind: askStats}, m.stats)
 }
 
 // InFlight returns the bytes that are pulled and not yet stored.

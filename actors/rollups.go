@@ -62,12 +62,14 @@ func daysBetween(low, high int64) (first, last int64) {
 // eachRollup calls fn for a device's kept and running rollups in order, until it returns false. The row is valid
 // only during the call.
 func (m *Member) eachRollup(ctx context.Context, id messages.DeviceID, step messages.Step, r persistence.Range, fn func(*messages.Rollup) bool) error {
-	open, err := m.openRollups(ctx, id, step, r)
+	shard := messages.ShardOf(id, m.cfg.Shards)
+	q := question{Kind: askRollups, Shard: shard, Device: id, Step: step, From: r.From, To: r.To}
+	open, err := routed(ctx, m, q, m.openRollups)
 	if err != nil {
 		return err
 	}
 	return merged(open, r.From > r.To, fn, func(fn func(*persistence.RollupRow) bool) error {
-		return m.parts.Archive.Rollups(ctx, messages.ShardOf(id, m.cfg.Shards), id, step, r, fn)
+		return m.parts.Archive.Rollups(ctx, shard, id, step, r, fn)
 	})
 }
 
@@ -99,7 +101,8 @@ func merged(open []messages.Rollup, backwards bool, fn func(*messages.Rollup) bo
 }
 
 // openRollups asks the device for what runs of one step and lies in the range, in the range's order.
-func (m *Member) openRollups(ctx context.Context, id messages.DeviceID, step messages.Step, r persistence.Range) ([]messages.Rollup, error) {
+func (m *Member) openRollups(ctx context.Context, q *question) ([]messages.Rollup, error) {
+	id, step, r := q.Device, q.Step, persistence.Range{From: q.From, To: q.To}
 	var rows []persistence.RollupRow
 	var dirty []Dirty
 	if err := m.Ask(ctx, id, func(d *Device) { rows, dirty = d.OpenRollups() }); err != nil {

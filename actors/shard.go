@@ -178,6 +178,11 @@ func (s *shardActor) tryLater(err error) {
 	if s.life.Err() != nil {
 		return
 	}
+	if errors.Is(err, ErrNotOwner) {
+		s.log.Info("the shard is another member's", "reason", err)
+		s.ctx.Stop(s.self)
+		return
+	}
 	s.log.Error("shard cannot start, trying again", "error", err)
 	self, root := s.self, s.member.system.Root
 	s.later(time.Second+rand.N(time.Second), func() { root.Send(self, beginAgain{}) })
@@ -302,7 +307,7 @@ func (s *shardActor) pull(feed Feed, caution *caution, next uint64) {
 			s.innocent(caution)
 		}
 	}()
-	for life.Err() == nil && !s.draining.Load() {
+	for s.member.permitted(life) && !s.draining.Load() {
 		err := s.member.credit.Acquire(life, s.shard, MinPull, func() {
 			s.tell(func(c *core) { c.shortOfCredit() })
 		})

@@ -17,6 +17,9 @@ import (
 func (s *shardActor) carryOut(do func(ctx context.Context, x *executor) then) {
 	life, x := s.life, s.exec
 	s.spawn(func() {
+		if !s.member.permitted(life) {
+			return
+		}
 		ctx, cancel := context.WithTimeout(life, operationDeadline)
 		defer cancel()
 		answer := do(ctx, x)

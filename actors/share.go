@@ -1,0 +1,227 @@
+package actors
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+)
+
+// ErrNotOwner means that a shard is another member's.
+var ErrNotOwner = errors.New("another member owns the shard")
+
+// Shared connects a member with the others that own shards too. All fields must be set, and none of the
+// functions may wait.
+type Shared struct {
+	// Identity is what this member's claims carry.
+	Identity func() (id, address string)
+	// May tells whether this member may pull and write now. It is a courtesy: that an owner from before can
+	// do no harm is proven at the stores.
+	May func() bool
+	// Peers answers for the shards of other members.
+	Peers Peers
+	// HandedOver is told how long a shard's devices stood still while it was handed over to this member.
+	HandedOver func(pause time.Duration)
+	// Changed is told that a shard's actor has ended.
+	Changed func()
+}
+
+// Peers asks the owners of shards.
+type Peers interface {
+	// Ask sends a question to the shard's owner and returns its answer; ErrNotOwner when nobody, or this
+	// member, is known to be the owner, or when it says so; ErrStarting and persistence.ErrNotFound as the
+	// owner says. Any other error: it is not known whether the owner got it.
+	Ask(ctx context.Context, shard messages.Shard, question []byte) ([]byte, error)
+}
+
+// mayEvery is how often a member that may not work looks whether it may.
+const mayEvery = 50 * time.Millisecond
+
+// permitted waits until this member may pull and write; it tells whether life goes on.
+func (m *Member) permitted(life context.Context) bool {
+	if m.options.Shared == nil {
+		return life.Err() == nil
+	}
+	for life.Err() == nil && !m.options.Shared.May() {
+		select {
+		case <-life.Done():
+		case <-time.After(mayEvery):
+		}
+	}
+	return life.Err() == nil
+}
+
+// Take starts a shard: its actor claims the lease at that revision (0 = there is none), or over an earlier
+// claim of this member. When somebody else was faster it ends by itself, and Held does not name it any more.
+func (m *Member) Take(shard messages.Shard, revision uint64) error {
+	m.mu.Lock()
+	h := m.shards[shard]
+	m.takes++
+	name := fmt.Sprintf("shard-%d.%d", shard, m.takes)
+	m.mu.Unlock()
+	if h != nil {
+		return nil
+	}
+	return m.spawn(shard, &shardHandle{ended: make(chan struct{}), seen: revision}, name)
+}
+
+// Held returns the shards that this member has, those that it is taking or handing over included, each with
+// the revision of its claim; 0 = it has not claimed it yet.
+func (m *Member) Held() map[messages.Shard]uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[messages.Shard]uint64{}
+	for n, h := range m.shards {
+		if h != nil {
+			out[messages.Shard(n)] = h.claimed
+		}
+	}
+	return out
+}
+
+// HandOver gives a shard away: no more pulling, everything stored, snapshotted and checkpointed, as far as
+// ctx allows; then its actor ends and the lease is released. What did not get done in time is replayed by
+// the next owner. It waits for all of that.
+func (m *Member) HandOver(ctx context.Context, shard messages.Shard) error {
+	h, instance := m.leave(shard)
+	if h == nil {
+		return nil
+	}
+	paused := m.now()
+	drained := true
+	if instance != nil {
+		instance.draining.Store(true)
+		drained = m.drain(ctx, instance, h.ended)
+	}
+	if err := m.endShard(shard, h); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	claimed := h.claimed
+	m.mu.Unlock()
+	if claimed != 0 {
+		if err := m.release(shard, claimed, paused); err != nil {
+			return err
+		}
+	}
+	if !drained {
+		return fmt.Errorf("hand over shard %d: not everything was stored and snapshotted in time; its next owner replays it", shard)
+	}
+	return nil
+}
+
+// Drop ends a shard's actor at once: it is another member's. It waits until it has ended.
+func (m *Member) Drop(shard messages.Shard) error {
+	h, _ := m.leave(shard)
+	if h == nil {
+		return nil
+	}
+	return m.endShard(shard, h)
+}
+
+// leave marks a shard as leaving; nil when this member does not have it.
+func (m *Member) leave(shard messages.Shard) (*shardHandle, *shardActor) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.shards[shard]
+	if h == nil {
+		return nil, nil
+	}
+	h.leaving = true
+	return h, h.current
+}
+
+// endDeadline bounds how long a shard's actor may take to end.
+const endDeadline = 10 * time.Second
+
+func (m *Member) endShard(shard messages.Shard, h *shardHandle) error {
+	m.mu.Lock()
+	pid := h.pid
+	m.mu.Unlock()
+	if pid != nil {
+		m.system.Root.Stop(pid)
+	}
+	select {
+	case <-h.ended:
+		return nil
+	case <-time.After(endDeadline):
+		return fmt.Errorf("shard %d did not end within %v", shard, endDeadline)
+	}
+}
+
+// release frees a lease that is still ours.
+func (m *Member) release(shard messages.Shard, claimed uint64, paused int64) error {
+	data, err := json.Marshal(lease{Paused: paused})
+	if err != nil {
+		return fmt.Errorf("encode the lease: %w", err)
+	}
+	// Not bound to who waits for the handing over: the shard would have an owner that does nothing.
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	_, err = m.parts.Leases.Save(ctx, shardKey(shard), data, claimed)
+	if err != nil && !errors.Is(err, persistence.ErrConflict) {
+		return fmt.Errorf("release the lease of shard %d: %w", shard, err)
+	}
+	return nil
+}
+
+// handOverAll gives all shards away.
+func (m *Member) handOverAll(ctx context.Context) {
+	var wait sync.WaitGroup
+	for shard := range m.Held() {
+		wait.Go(func() {
+			if err := m.HandOver(ctx, shard); err != nil {
+				m.log.Warn("a shard was not handed over cleanly", "shard", int(shard), "error", err)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// claimShared writes the lease over what Take was told of, or over an earlier claim of this member.
+func (m *Member) claimShared(ctx context.Context, shard messages.Shard) (uint64, error) {
+	m.mu.Lock()
+	h := m.shards[shard]
+	m.mu.Unlock()
+	if h == nil {
+		return 0, fmt.Errorf("claim shard %d: %w", shard, ErrNotOwner)
+	}
+	id, address := m.options.Shared.Identity()
+	var there lease
+	data, revision, err := m.parts.Leases.Load(ctx, shardKey(shard))
+	switch {
+	case errors.Is(err, persistence.ErrNotFound):
+	case err != nil:
+		return 0, fmt.Errorf("read the lease: %w", err)
+	default:
+		if err := json.Unmarshal(data, &there); err != nil {
+			return 0, fmt.Errorf("read the lease: %w", err)
+		}
+	}
+	m.mu.Lock()
+	ours := revision == h.seen || there.Member == id
+	leaving := h.leaving
+	m.mu.Unlock()
+	if !ours || leaving {
+		return 0, fmt.Errorf("claim shard %d, which %q has: %w", shard, there.Member, ErrNotOwner)
+	}
+	if data, err = json.Marshal(lease{Member: id, Address: address}); err != nil {
+		return 0, fmt.Errorf("encode the lease: %w", err)
+	}
+	claim, err := m.parts.Leases.Save(ctx, shardKey(shard), data, revision)
+	if err != nil {
+		return 0, fmt.Errorf("claim the lease: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h.claimed = claim
+	if there.Paused > 0 && revision == h.seen {
+		h.paused = time.UnixMilli(there.Paused)
+	}
+	return claim, nil
+}
