@@ -179,7 +179,7 @@ func (s *shardActor) tryLater(err error) {
 		return
 	}
 	if errors.Is(err, ErrNotOwner) {
-		s.log.Info("the shard is another member's", "reason", err)
+		s.log.Debug("the shard is not this member's", "reason", err)
 		s.ctx.Stop(s.self)
 		return
 	}

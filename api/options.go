@@ -26,6 +26,8 @@ type Options struct {
 	Operator OperatorLimits
 	// Totals answers GET totals; nil = 404.
 	Totals func(context.Context) (Totals, error)
+	// Cluster answers GET cluster; nil = 404.
+	Cluster func(context.Context) (Cluster, error)
 	// Operations answers GET operations; nil = an empty list.
 	Operations func() []Operation
 	// Metrics answers GET /metrics; nil = 404.

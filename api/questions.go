@@ -174,6 +174,10 @@ func (s *server) addQuestions() {
 			}
 			return out, nil
 		})
+	if s.Cluster != nil {
+		ask(s, huma.Operation{OperationID: "getCluster", Path: base + "/cluster", Summary: "The members and which shards each owns", Tags: []string{"member"}},
+			"read", func(ctx context.Context, _ *struct{}) (Cluster, error) { return s.Cluster(ctx) })
+	}
 	if s.Totals != nil {
 		ask(s, huma.Operation{OperationID: "getTotals", Path: base + "/totals", Summary: "Counters of the whole fleet", Tags: []string{"member"}},
 			"count", func(ctx context.Context, _ *struct{}) (Totals, error) { return s.Totals(ctx) })

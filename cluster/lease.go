@@ -11,16 +11,16 @@ import (
 )
 
 // Lease is a member's right to a shard, as the key-value store keeps it under LeaseKey. It has no
-// time-to-live: it holds until another member claims the shard by compare-and-set with a higher epoch,
-// which is safe at any time.
+// time-to-live: it holds until another member claims the shard by compare-and-set, which is safe at any time.
+// The revision of a claim is part of the shard's epoch.
 type Lease struct {
-	Member  string         `json:"member"`  // the owner's id; empty = released, nobody owns the shard
-	Address string         `json:"address"` // where the owner's actors are reached, host:port; may be empty with one member
-	Epoch   messages.Epoch `json:"epoch"`   // raised at each claim, kept when released
+	Member  string `json:"member"`            // the owner's id; empty = released, nobody owns the shard
+	Address string `json:"address,omitempty"` // where the owner's actors are reached, host:port; may be empty with one member
+	Paused  int64  `json:"paused,omitempty"`  // of a released one: Unix ms when its owner stopped pulling
 }
 
 // LeaseKey is the key of a shard's lease.
-func LeaseKey(shard messages.Shard) string { return fmt.Sprintf("shard/%d", shard) }
+func LeaseKey(shard messages.Shard) string { return fmt.Sprintf("shard.%d", shard) }
 
 // Encode returns the lease as the store keeps it.
 func (l Lease) Encode() ([]byte, error) {

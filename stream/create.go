@@ -26,6 +26,7 @@ const (
 	BucketCheckpoints = "checkpoints"
 	BucketLeases      = "leases"
 	BucketStarts      = "starts"
+	BucketMembers     = "members"
 	bucketRegistry    = "registry"
 	bucketRetries     = "retries"
 )
@@ -106,7 +107,7 @@ func (s *Streams) createAll(ctx context.Context) error {
 	return nil
 }
 
-var allBuckets = []string{BucketCheckpoints, BucketLeases, BucketStarts, bucketRegistry, bucketRetries}
+var allBuckets = []string{BucketCheckpoints, BucketLeases, BucketStarts, BucketMembers, bucketRegistry, bucketRetries}
 
 // checkShards refuses to work on data that was created with another number of shards.
 func (s *Streams) checkShards(have map[string]*jetstream.StreamInfo) error {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wellhead/wellhead/cluster"
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 	"github.com/wellhead/wellhead/stream"
@@ -57,11 +58,12 @@ type admin struct {
 	closed   bool // the stream wants a credential even when there is none
 	outside  bool // the stream is an outside server's: its configuration says who may connect
 	registry persistence.Registry
+	cluster  *meeting     // nil: this member is alone
 	next     http.Handler // answers everything else
 }
 
 func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != adminPath {
+	if r.URL.Path != adminPath && r.URL.Path != adminClusterPath {
 		a.next.ServeHTTP(w, r)
 		return
 	}
@@ -76,6 +78,8 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, err.Error())
 	case errors.Is(err, persistence.ErrConflict):
 		problem(w, http.StatusConflict, "the site has a credential already: use --replace to make another, which ends the old one")
+	case errors.Is(err, cluster.ErrNoMember):
+		problem(w, http.StatusNotFound, err.Error())
 	case errors.Is(err, persistence.ErrNotFound):
 		problem(w, http.StatusNotFound, "the site has no credential")
 	case err != nil:
@@ -89,6 +93,9 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *admin) do(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
+	if r.URL.Path == adminClusterPath {
+		return a.order(ctx, r)
+	}
 	if r.Method == http.MethodGet {
 		entries, err := a.registry.List(ctx, stream.KindCredentials)
 		sites := make([]string, len(entries))
@@ -146,7 +153,7 @@ func problem(w http.ResponseWriter, status int, detail string) {
 }
 
 // askAdmin asks a member at this path, with the token from its data folder.
-func askAdmin(ctx context.Context, server, dir, method, path string, q *credentialRequest, answer any) error {
+func askAdmin(ctx context.Context, server, dir, method, path string, q, answer any) error {
 	token, err := os.ReadFile(filepath.Join(dir, tokenFile))
 	if err != nil {
 		return wrongUse(fmt.Errorf("read the administrator's token: %w; give the running member's data folder with --data", err))

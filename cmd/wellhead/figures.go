@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wellhead/wellhead/actors"
 	"github.com/wellhead/wellhead/api"
 	"github.com/wellhead/wellhead/internal/telemetry"
 	"github.com/wellhead/wellhead/messages"
@@ -94,16 +95,33 @@ func (n *node) memberFigures() telemetry.Member {
 func (n *node) totals(ctx context.Context) (api.Totals, error) {
 	var t api.Totals
 	var counts messages.Counts
-	for _, s := range n.member.Status(ctx) {
-		t.Devices += s.Stats.Devices
-		t.Online += s.Stats.Online
-		counts.Add(s.Stats.Counts)
-		t.OldestUnstoredSeconds = max(t.OldestUnstoredSeconds, ageOf(s.Stats.OldestPending))
+	shards, err := n.fleetStats(ctx)
+	if err != nil {
+		return t, outward(err)
+	}
+	for _, s := range shards {
+		t.Devices += s.Devices
+		t.Online += s.Online
+		counts.Add(s.Counts)
+		t.OldestUnstoredSeconds = max(t.OldestUnstoredSeconds, ageOf(s.OldestPending))
 	}
 	t.Readings = counts.Received
 	sites, err := n.member.Sites(ctx)
 	t.Sites = len(sites)
 	return t, outward(err)
+}
+
+// fleetStats returns the figures of all shards: those of other members too. While a shard of this member
+// starts, an only member leaves it out.
+func (n *node) fleetStats(ctx context.Context) ([]actors.Stats, error) {
+	if n.cluster != nil {
+		return n.member.FleetStats(ctx)
+	}
+	var out []actors.Stats
+	for _, s := range n.member.Status(ctx) {
+		out = append(out, s.Stats)
+	}
+	return out, nil
 }
 
 func (n *node) operations() []api.Operation {

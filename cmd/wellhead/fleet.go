@@ -47,7 +47,7 @@ func outward(err error) error {
 	switch {
 	case errors.Is(err, persistence.ErrNotFound):
 		return fmt.Errorf("%w: %v", api.ErrNotFound, err)
-	case errors.Is(err, actors.ErrStarting):
+	case errors.Is(err, actors.ErrStarting), errors.Is(err, actors.ErrNotOwner), errors.Is(err, actors.ErrUnreached):
 		return fmt.Errorf("%w: %v", api.ErrUnavailable, err)
 	}
 	return err

@@ -40,6 +40,7 @@ type node struct {
 	archive   persistence.Archive
 	snapshots persistence.Snapshots
 	member    *actors.Member
+	cluster   *meeting       // nil when this is the only member
 	client    *stream.Client // of the HTTP face
 	publisher *stream.Publisher
 	limits    *stream.Limits
@@ -208,7 +209,7 @@ func (n *node) closed(what string, err error) {
 	}
 }
 
-func (n *node) openMember(context.Context) error {
+func (n *node) openMember(ctx context.Context) error {
 	cfg := n.cfg
 	checkpoints, err := n.streams.Cells(stream.BucketCheckpoints)
 	if err != nil {
@@ -224,7 +225,11 @@ func (n *node) openMember(context.Context) error {
 	}
 	outside := n.streams.Outside(stream.Events(cfg.Events))
 	ms := func(d time.Duration) int64 { return d.Milliseconds() }
+	if err := n.openCluster(ctx); err != nil {
+		return err
+	}
 	n.member = actors.NewMember(actors.Options{
+		Shared: n.shared(),
 		Name: cfg.Name, InFlight: int(n.limits.InForce().InFlight), Logger: n.log,
 		Config: actors.Config{
 			Shards: cfg.Shards,
@@ -256,6 +261,9 @@ func (n *node) openMember(context.Context) error {
 		n.member.SetInFlight(l.InFlight)
 	})
 	n.streams.WatchFlow(stream.Flow{Limit: n.limits.Unstored, Oldest: n.oldestUnstored})
+	if err := n.joinCluster(ctx); err != nil {
+		return err
+	}
 	n.metrics.Watch(n.shardFigures, n.memberFigures)
 	counters := n.streams.Counters()
 	n.metrics.Count(
@@ -275,9 +283,11 @@ const handOver = 20 * time.Second
 func (n *node) stopMember() {
 	ctx, cancel := context.WithTimeout(context.Background(), handOver)
 	defer cancel()
+	n.drainCluster(ctx)
 	if err := n.member.Stop(ctx); err != nil {
 		n.log.Warn("not everything was handed over; the next start replays it", "error", err)
 	}
+	n.leaveCluster(ctx)
 }
 
 func (n *node) openHTTP(ctx context.Context) error {
@@ -298,7 +308,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards), n.streams}, Live: n.client, Health: n,
 		Rejects:  rejects{n.streams},
 		Operator: operator{n.limits, n.member, n.publisher},
-		Registry: n.streams.Registry(), Totals: n.totals, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
+		Registry: n.streams.Registry(), Totals: n.totals, Cluster: n.clusterStatus, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
 		Logger: n.log, Observe: n.metrics.Request, Hosts: n.cfg.HTTPHosts, Version: version, Closing: n.ctx.Done(),
 		EventsLost: n.metrics.EventsLost,
 		Limits: api.Limits{
@@ -328,7 +338,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the administrator's token: %w", err)
 	}
-	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, outside: n.server == nil, registry: n.streams.Registry(), next: handler}, n.log)
+	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, outside: n.server == nil, cluster: n.cluster, registry: n.streams.Registry(), next: handler}, n.log)
 	n.http.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.serving.Go(func() {
 		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -366,7 +376,9 @@ func (n *node) Ready(ctx context.Context) []string {
 		not = append(not, "the member is handing over its shards")
 	default:
 	}
-	if starting := n.member.Starting(); len(starting) > 0 {
+	if n.cluster != nil {
+		not = append(not, n.cluster.ready(n.member)...)
+	} else if starting := n.member.Starting(); len(starting) > 0 {
 		not = append(not, fmt.Sprintf("%d of %d shards are starting", len(starting), n.cfg.Shards))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

@@ -66,6 +66,7 @@ func newRoot() *cobra.Command {
 		newExportCommand(),
 		newAuditCommand(),
 		newSiteCommand(),
+		newClusterCommand(),
 		newRejectsCommand(),
 		newLimitsCommand(),
 		newConfigCommand(),

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/wellhead/wellhead/cluster"
 	"github.com/wellhead/wellhead/internal/config"
 	"github.com/wellhead/wellhead/internal/telemetry"
 	"github.com/wellhead/wellhead/stream"
@@ -96,6 +97,9 @@ func explain(err error) error {
 	if errors.Is(err, stream.ErrUnreachable) || errors.Is(err, stream.ErrDenied) {
 		return unreachable(err)
 	}
+	if errors.Is(err, cluster.ErrRefused) {
+		return wrongUse(err)
+	}
 	return err
 }
 
@@ -113,6 +117,9 @@ func printAddresses(out io.Writer, n *node) {
 		add("MQTT", n.server.MQTTAddress())
 	} else {
 		add("NATS", stream.BareURLs(n.cfg.Stream.Server)+" (outside)")
+	}
+	if n.cluster != nil {
+		add("members", n.cluster.address)
 	}
 	add("data", n.cfg.Data)
 	fmt.Fprintf(out, "wellhead %s\n%s\n", version, strings.Join(lines, "\n"))

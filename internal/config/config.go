@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -308,6 +309,26 @@ func (c *Config) contradictions() []Problem {
 	say(c.Stream.Creds != "" && c.Stream.User != "", "stream.creds", "stream.user is given too; use one of them")
 	say((c.Stream.Cert == "") != (c.Stream.Key == ""), "stream.tls.cert", "give stream.tls.cert and stream.tls.key together")
 	say(c.Limits.Body > c.Limits.Bodies, "limits.body", "one body may be larger than limits.bodies, which all share; raise that one")
+	say(c.Advertise != "" && c.Cluster == "", "advertise", "it says where other members reach this one, which cluster has it listen for; set that too")
+	if c.Cluster != "" {
+		var set []string
+		for _, part := range []struct {
+			alone    bool
+			set, too string
+		}{
+			{c.Stream.Server == "embedded", "stream: nats://host:port", ""},
+			{c.Archive != "cassandra", "archive: cassandra", "cassandra.hosts"},
+			{c.Snapshots != "redis", "snapshots: redis", "redis.addresses"},
+		} {
+			if part.alone {
+				set = append(set, strings.TrimSuffix(part.set+" and "+part.too, " and "))
+			}
+		}
+		say(len(set) > 0, "cluster", "the members of a cluster share their stream, archive and snapshots, and what is embedded only this one can reach: set "+strings.Join(set, ", "))
+		host, _, _ := net.SplitHostPort(c.Cluster)
+		ip := net.ParseIP(host)
+		say(c.Advertise == "" && (host == "" || ip != nil && ip.IsUnspecified()), "cluster", "it listens everywhere, so say with advertise under which host name the other members reach this one")
+	}
 	out = append(out, c.exposed()...)
 	return out
 }

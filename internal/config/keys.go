@@ -68,7 +68,7 @@ var Keys = []Key{
 		kind: "address", set: address(func(c *Config) *string { return &c.Profiles }),
 	},
 	{
-		Name: "cluster", Zero: "one member", Doc: "Address where this member meets the others.",
+		Name: "cluster", Zero: "one member", Doc: "Address where this member meets the others, host:port. It needs an outside stream, archive and snapshot store, which all members share. Port 0 picks a free one.",
 		kind: "address", set: address(func(c *Config) *string { return &c.Cluster }),
 	},
 	{

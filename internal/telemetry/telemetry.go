@@ -32,6 +32,7 @@ type Metrics struct {
 
 	wentBack *prometheus.CounterVec
 	lost     prometheus.Counter
+	handoffs prometheus.Histogram
 
 	mu         sync.Mutex
 	operations map[operationKey]*operation
@@ -78,10 +79,14 @@ func New() *Metrics {
 			Name: "wellhead_live_events_lost_total", Help: "Events that listeners of live events missed because they read too slowly.",
 		}),
 	}
+	m.handoffs = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "wellhead_handoff_duration_seconds", Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60},
+		Help: "How long the devices of a shard stood still while it was handed over to this member: from the last pull of its owner before to its start here, by both machines' clocks.",
+	})
 	for _, what := range []string{WentBackStream, WentBackSnapshots, WentBackHole} {
 		m.wentBack.WithLabelValues(what) // 0 from the start: an alert on an increase needs it
 	}
-	m.registry.MustRegister(m.stores, m.requests, m.wentBack, m.lost,
+	m.registry.MustRegister(m.stores, m.requests, m.wentBack, m.lost, m.handoffs,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -103,6 +108,9 @@ const (
 
 // WentBack counts something that was found older than it should be; what is one of the constants.
 func (m *Metrics) WentBack(what string) { m.wentBack.WithLabelValues(what).Inc() }
+
+// HandedOver records how long a shard stood still while it came to this member.
+func (m *Metrics) HandedOver(pause time.Duration) { m.handoffs.Observe(pause.Seconds()) }
 
 // EventsLost counts events that a listener missed; it fits api.Options.EventsLost.
 func (m *Metrics) EventsLost(n int) { m.lost.Add(float64(n)) }

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/wellhead/wellhead/actors"
+	"github.com/wellhead/wellhead/cluster"
+	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
+	"github.com/wellhead/wellhead/stream"
+)
+
+// meeting is how this member meets the others of its cluster.
+type meeting struct {
+	members *cluster.Membership
+	remote  *cluster.Remote
+	keeper  *cluster.Keeper
+	member  atomic.Pointer[actors.Member] // nil until it is made
+	address string
+	whole   atomic.Bool // all that was assigned was there at some time
+
+	end  context.CancelFunc
+	done chan struct{}
+}
+
+// clusterFile is the name, in the data folder, of the file with the id of the member's cluster.
+const clusterFile = "cluster.id"
+
+// openCluster finds the cluster and listens for its members; nothing is done when this member is alone.
+func (n *node) openCluster(ctx context.Context) error {
+	cfg := n.cfg
+	if cfg.Cluster == "" {
+		return nil
+	}
+	members, err := n.streams.Keys(stream.BucketMembers)
+	if err != nil {
+		return err
+	}
+	leases, err := n.streams.Keys(stream.BucketLeases)
+	if err != nil {
+		return err
+	}
+	listen, advertised, err := cluster.Listen(cfg.Cluster, cfg.Advertise)
+	if err != nil {
+		return err
+	}
+	known, err := os.ReadFile(filepath.Join(cfg.Data, clusterFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("read the cluster's id: %w", err)
+	}
+	c := &meeting{address: advertised, done: make(chan struct{})}
+	c.members, err = cluster.Find(ctx, cluster.Options{
+		Name: serverName(cfg.Name), Address: advertised, Version: version, Shards: cfg.Shards,
+		Members: members, Leases: leases, Probe: cluster.Ping, Figures: n.clusterFigures,
+		Cluster: strings.TrimSpace(string(known)), Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	id, secret := c.members.Cluster()
+	if err := os.WriteFile(filepath.Join(cfg.Data, clusterFile), []byte(id+"\n"), 0o600); err != nil {
+		return fmt.Errorf("keep the cluster's id: %w", err)
+	}
+	c.remote, err = cluster.StartRemote(listen, advertised, secret, c.answer, n.log)
+	if err != nil {
+		return err
+	}
+	n.closing(c.remote.Close)
+	n.cluster = c
+	return nil
+}
+
+// shared is what the member's actors are told of the others; nil when this member is alone.
+func (n *node) shared() *actors.Shared {
+	c := n.cluster
+	if c == nil {
+		return nil
+	}
+	return &actors.Shared{
+		Identity: c.members.Identity, May: c.members.May, Changed: c.members.Poke, HandedOver: n.metrics.HandedOver,
+		Peers: peers{&cluster.Peers{Remote: c.remote, View: c.members.View, Self: c.members.Identity}},
+	}
+}
+
+// joinCluster makes this member known, and has it take what is assigned to it.
+func (n *node) joinCluster(ctx context.Context) error {
+	c := n.cluster
+	if c == nil {
+		return nil
+	}
+	c.member.Store(n.member)
+	if err := c.members.Join(ctx); err != nil {
+		return err
+	}
+	life, end := context.WithCancel(context.Background())
+	c.end = end
+	c.keeper = cluster.NewKeeper(life, c.members, n.member)
+	go func() {
+		defer close(c.done)
+		c.members.Run(life, c.keeper.See, c.keeper.Lost)
+	}()
+	return nil
+}
+
+// drainCluster has the others take this member's shards.
+func (n *node) drainCluster(ctx context.Context) {
+	c := n.cluster
+	if c == nil || c.end == nil {
+		return
+	}
+	if err := c.members.Drain(ctx); err != nil {
+		n.log.Warn("cannot tell the other members that this one ends", "error", err)
+		return
+	}
+	c.members.Poke()
+	if c.othersTake() {
+		ctx, cancel := context.WithTimeout(ctx, handOver*3/4)
+		defer cancel()
+		if !c.keeper.Empty(ctx) {
+			n.log.Warn("not all shards were handed over in time")
+		}
+	}
+}
+
+// othersTake tells whether another member takes shards.
+func (c *meeting) othersTake() bool {
+	self, _ := c.members.Identity()
+	for _, m := range c.members.View().Members {
+		if m.ID != self && !m.Dead && !m.Draining && !m.Drained {
+			return true
+		}
+	}
+	return false
+}
+
+// leaveCluster removes this member's key.
+func (n *node) leaveCluster(ctx context.Context) {
+	c := n.cluster
+	if c == nil || c.end == nil {
+		return
+	}
+	c.end()
+	<-c.done
+	c.keeper.Wait()
+	if err := c.members.Leave(ctx); err != nil {
+		n.log.Warn("this member's key stays until it ends by itself", "error", err)
+	}
+}
+
+// ready tells what is not ready.
+func (c *meeting) ready(member *actors.Member) []string {
+	var not []string
+	if !c.members.May() {
+		not = append(not, "the member could not renew its key in the cluster, and stands still")
+	}
+	if c.whole.Load() {
+		return not
+	}
+	self, _ := c.members.Identity()
+	assigned, held := c.members.View().Assigned(self), member.Held()
+	missing := len(member.Starting())
+	for _, shard := range assigned {
+		if _, ok := held[shard]; !ok {
+			missing++
+		}
+	}
+	if missing > 0 {
+		return append(not, fmt.Sprintf("%d of the %d shards that are assigned to this member are not here yet", missing, len(assigned)))
+	}
+	if c.members.View().Member(self) != nil {
+		c.whole.Store(true)
+	}
+	return not
+}
+
+// clusterFigures are this member's, for the others.
+func (n *node) clusterFigures() cluster.Figures {
+	if n.cluster.member.Load() == nil {
+		return cluster.Figures{}
+	}
+	return n.figures()
+}
+
+func (n *node) figures() cluster.Figures {
+	var f cluster.Figures
+	ctx, cancel := context.WithTimeout(n.ctx, time.Second/2)
+	defer cancel()
+	for _, s := range n.member.Status(ctx) {
+		f.Shards++
+		if !s.Ready {
+			f.Starting++
+		}
+		f.Devices += s.Stats.Devices
+		f.Readings += s.Stats.Counts.Received
+		f.Oldest = max(f.Oldest, ageOf(s.Stats.OldestPending))
+	}
+	f.InFlight = n.member.InFlight()
+	return f
+}
+
+// answer answers another member's question.
+func (c *meeting) answer(ctx context.Context, question []byte) ([]byte, error) {
+	member := c.member.Load()
+	if member == nil {
+		return nil, cluster.ErrStarting
+	}
+	data, err := member.Answer(ctx, question)
+	return data, translate(err, outbound)
+}
+
+// peers asks other members for the actors.
+type peers struct{ of *cluster.Peers }
+
+func (p peers) Ask(ctx context.Context, shard messages.Shard, question []byte) ([]byte, error) {
+	data, err := p.of.Ask(ctx, shard, question)
+	return data, translate(err, inbound)
+}
+
+// An error of the actors and what it is between members.
+var outbound = [][2]error{
+	{actors.ErrNotOwner, cluster.ErrElsewhere},
+	{actors.ErrStarting, cluster.ErrStarting},
+	{persistence.ErrNotFound, cluster.ErrNotFound},
+	{messages.ErrInvalid, cluster.ErrInvalid},
+}
+
+var inbound = [][2]error{
+	{cluster.ErrElsewhere, actors.ErrNotOwner},
+	{cluster.ErrStarting, actors.ErrStarting},
+	{cluster.ErrNotFound, persistence.ErrNotFound},
+	{cluster.ErrInvalid, messages.ErrInvalid},
+	{cluster.ErrUnanswered, actors.ErrUnreached},
+}
+
+func translate(err error, by [][2]error) error {
+	for _, pair := range by {
+		if errors.Is(err, pair[0]) {
+			return fmt.Errorf("%w: %w", pair[1], err)
+		}
+	}
+	return err
+}
+
+var _ cluster.Shards = (*actors.Member)(nil)
+

@@ -1,0 +1,198 @@
+package tests
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wellhead/wellhead/internal/testenv"
+	"github.com/wellhead/wellhead/messages"
+)
+
+// clusterShards is the number of shards of these tests.
+const clusterShards = 16
+
+// fleetOfMembers is an outside NATS server, Cassandra and Redis, with members that share the shards.
+type fleetOfMembers struct {
+	outside
+	t       *testing.T
+	config  string
+	members map[string]*member
+}
+
+// startFleet starts the servers, and no member.
+func startFleet(t *testing.T) *fleetOfMembers {
+	t.Helper()
+	cassandra, redis := testenv.Cassandra(t), testenv.SharedRedis(t)
+	ports, err := testenv.FreePorts("127.0.0.1", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := net.JoinHostPort("127.0.0.1", fmt.Sprint(ports[0]))
+	text, code := run(t, "config", "nats", "--sites", "kill", "--listen", address, "--store", t.TempDir(), "--shards", fmt.Sprint(clusterShards))
+	if code != 0 {
+		t.Fatalf("wellhead config nats: exit %d", code)
+	}
+	f := &fleetOfMembers{t: t, members: map[string]*member{}}
+	f.servers = append(f.servers, testenv.NATS(t, address, outsideSecrets+text))
+	f.url = "nats://" + address
+	name := testenv.Unique("cluster")
+	f.config = settingsFile(t, fmt.Sprintf("shards: %d\nstream: %q\nstream.user: member\nstream.max-bytes: 32MiB\n"+
+		"archive: cassandra\ncassandra.hosts: [%q]\ncassandra.keyspace: %s\nsnapshots: redis\nredis.addresses: [%q]\nredis.prefix: %s\nwork.snapshot-within: 10s\n",
+		clusterShards, f.url, cassandra.Addr, name, redis.Addr, name))
+	f.creds = filepath.Join(t.TempDir(), "kill.creds")
+	if err := os.WriteFile(f.creds, []byte("site: kill\npassword: of-kill\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("WELLHEAD_STREAM_PASSWORD", "secret")
+	return f
+}
+
+// join starts a member and waits until it has what is assigned to it.
+func (f *fleetOfMembers) join(name string) *member {
+	f.t.Helper()
+	m := startMember(f.t, f.t.TempDir(), "--config", f.config, "--cluster", "127.0.0.1:0", "--name", name)
+	f.members[name] = m
+	f.member = m
+	return m
+}
+
+// clusterStatus is what GET /api/v1/cluster says.
+type clusterStatus struct {
+	Shards  int
+	Unowned []int
+	Members []struct {
+		Name, ID, State, Address, Version string
+		Shards                            []int
+		Starting                          int
+	}
+}
+
+// wantBalanced waits until these members, and no others, share all shards, to within one.
+func (f *fleetOfMembers) wantBalanced(within time.Duration, names ...string) {
+	f.t.Helper()
+	begin := time.Now()
+	asked := f.members[names[0]]
+	testenv.Eventually(f.t, within, func() error {
+		var s clusterStatus
+		if err := asked.get("/api/v1/cluster", &s); err != nil {
+			return err
+		}
+		have := map[string]int{}
+		for _, m := range s.Members {
+			if len(m.Shards) > 0 && m.Starting == 0 {
+				have[m.Name] = len(m.Shards)
+			}
+		}
+		for _, name := range names {
+			if n := have[name]; n < clusterShards/len(names) || n > (clusterShards+len(names)-1)/len(names) {
+				return fmt.Errorf("the shards are shared like this: %v", have)
+			}
+		}
+		if len(have) != len(names) {
+			return fmt.Errorf("the shards are shared like this: %v", have)
+		}
+		return nil
+	})
+	f.t.Logf("balanced over %v after %v", names, time.Since(begin).Round(10*time.Millisecond))
+}
+
+// wantAnswers waits until the member answers for a device of each shard.
+func (f *fleetOfMembers) wantAnswers(m *member, within time.Duration) time.Duration {
+	f.t.Helper()
+	var list struct{ Devices []struct{ Device string } }
+	of := map[messages.Shard]string{}
+	begin := time.Now()
+	testenv.Eventually(f.t, within, func() error { return m.get("/api/v1/sites/kill/devices?limit=1000", &list) })
+	for _, d := range list.Devices {
+		of[messages.ShardOf(messages.DeviceID{Site: "kill", Device: d.Device}, clusterShards)] = d.Device
+	}
+	if len(of) < clusterShards {
+		f.t.Fatalf("the list of devices has %d, of %d shards; want all %d", len(list.Devices), len(of), clusterShards)
+	}
+	for _, device := range of {
+		testenv.Eventually(f.t, within-time.Since(begin), func() error {
+			var state struct{ Partial bool }
+			err := m.get("/api/v1/sites/kill/devices/"+device, &state)
+			if err == nil && state.Partial {
+				return fmt.Errorf("%s answers from the archive only", device)
+			}
+			return err
+		})
+	}
+	return time.Since(begin)
+}
+
+// TestClusterScales has three members become four and three again under load, then kills one at will, stops
+// another for longer than its key lives, and brings the killed one back. Nothing is lost and all is right.
+func TestClusterScales(t *testing.T) {
+	f := startFleet(t)
+	first := f.join("m1")
+	f.join("m2")
+	f.join("m3")
+	f.wantBalanced(30*time.Second, "m1", "m2", "m3")
+	loaded := f.load(t, "500/s")
+
+	f.join("m4")
+	f.wantBalanced(30*time.Second, "m1", "m2", "m3", "m4")
+	f.members["m4"].stop()
+	f.wantBalanced(30*time.Second, "m1", "m2", "m3")
+
+	f.members["m2"].kill()
+	killed := time.Now()
+	f.wantAnswers(first, 8*time.Second)
+	t.Logf("all shards answer again %v after kill -9", time.Since(killed).Round(10*time.Millisecond))
+	f.wantBalanced(30*time.Second, "m1", "m3")
+
+	if err := f.members["m3"].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	pause(t, 20*time.Second)
+	if err := f.members["m3"].cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	f.members["m2"].start()
+	f.wantBalanced(60*time.Second, "m1", "m2", "m3")
+	wantSent(t, loaded)
+	f.member = first
+	f.wantStored(t)
+	for _, m := range f.members {
+		f.member = m
+		if m == f.members["m4"] {
+			continue
+		}
+		f.wantNothingOlder(t)
+		f.wantAnswers(m, 8*time.Second)
+	}
+}
+
+// TestClusterRefuses: who does not belong is told why, and what to do.
+func TestClusterRefuses(t *testing.T) {
+	f := startFleet(t)
+	f.join("m1")
+	embedded := settingsFile(t, "shards: 16\n")
+	other := settingsFile(t, fmt.Sprintf("shards: 8\nstream: %q\nstream.user: member\narchive: cassandra\ncassandra.hosts: [\"127.0.0.1:1\"]\nsnapshots: redis\nredis.addresses: [\"127.0.0.1:1\"]\n", f.url))
+	stranger := t.TempDir()
+	if err := os.WriteFile(filepath.Join(stranger, "cluster.id"), []byte("another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		what, config, dir, name, want string
+	}{
+		{"embedded parts", embedded, t.TempDir(), "m2", `stream: nats://.*\n(.*\n)*.*archive: cassandra.*\n(.*\n)*.*snapshots: redis`},
+		{"another number of shards", other, t.TempDir(), "m2", `for 16 shards, not 8`},
+		{"another cluster", f.config, stranger, "m2", `belongs to cluster another.*data folder`},
+		{"the same name", f.config, t.TempDir(), "m1", `a member of the name "m1" answers at .*--name`},
+	} {
+		_, stderr, code := runWithin(t, 60*time.Second, "serve", "--config", test.config, "--data", test.dir,
+			"--http", "127.0.0.1:0", "--nats", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--cluster", "127.0.0.1:0", "--name", test.name)
+		if code == 0 || code == -1 {
+			t.Errorf("%s: exit %d, want a refusal", test.what, code)
+		}
+		wantRefused(t, test.what, test.want)(stderr, code)
+	}
+}
