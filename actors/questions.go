@@ -53,9 +53,14 @@ func (m *Member) Ask(ctx context.Context, id messages.DeviceID, read func(*Devic
 	})
 }
 
-// State returns what a device says of itself.
+// State returns what a device says of itself, or, when it cannot be asked in time, what the archive knows.
 func (m *Member) State(ctx context.Context, id messages.DeviceID) (messages.State, error) {
-	return routed(ctx, m, question{Kind: askState, Shard: messages.ShardOf(id, m.cfg.Shards), Device: id}, m.state)
+	q := question{Kind: askState, Shard: messages.ShardOf(id, m.cfg.Shards), Device: id}
+	s, err := routed(ctx, m, q, m.state)
+	if m.mayBePartial(err) {
+		return m.partialState(ctx, &q, err)
+	}
+	return s, err
 }
 
 func (m *Member) state(ctx context.Context, q *question) (messages.State, error) {
@@ -69,9 +74,14 @@ func (m *Member) state(ctx context.Context, q *question) (messages.State, error)
 }
 
 // Window returns a device's readings between two event times, both included; from > to: newest first.
+// With ErrPartial they are those of the archive, because the device could not be asked in time.
 func (m *Member) Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
 	q := question{Kind: askWindow, Shard: messages.ShardOf(id, m.cfg.Shards), Device: id, From: from, To: to, Limit: limit}
-	return routed(ctx, m, q, m.window)
+	samples, err := routed(ctx, m, q, m.window)
+	if m.mayBePartial(err) {
+		return m.partialWindow(ctx, &q, err)
+	}
+	return samples, err
 }
 
 func (m *Member) window(ctx context.Context, q *question) ([]messages.Sample, error) {

@@ -3,6 +3,8 @@ package actors
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -12,7 +14,8 @@ import (
 
 // Rollups returns a device's rollups of one step whose start lies in the range, at most limit (0 = all): from > to
 // means newest first. Closed ones come from the archive, running ones from the device, which knows better where both
-// have one. Days are not kept: they are made of hours while those are read.
+// have one. Days are not kept: they are made of hours while those are read. With ErrPartial the running ones are
+// missing, because the device could not be asked in time.
 func (m *Member) Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error) {
 	if step == messages.Day {
 		return foldDays(from, to, limit, func(r persistence.Range, fn func(*messages.Rollup) bool) error {
@@ -41,10 +44,11 @@ func foldDays(from, to int64, limit int, each func(persistence.Range, func(*mess
 	if days.backwards {
 		r.From, r.To = high, low
 	}
-	if err := each(r, days.add); err != nil {
+	err := each(r, days.add)
+	if err != nil && !errors.Is(err, ErrPartial) {
 		return nil, err
 	}
-	return days.finish(), nil
+	return days.finish(), err
 }
 
 // daysBetween returns the first and the last ms of the days that start between two times, both included. They are
@@ -64,13 +68,17 @@ func daysBetween(low, high int64) (first, last int64) {
 func (m *Member) eachRollup(ctx context.Context, id messages.DeviceID, step messages.Step, r persistence.Range, fn func(*messages.Rollup) bool) error {
 	shard := messages.ShardOf(id, m.cfg.Shards)
 	q := question{Kind: askRollups, Shard: shard, Device: id, Step: step, From: r.From, To: r.To}
-	open, err := routed(ctx, m, q, m.openRollups)
-	if err != nil {
-		return err
+	open, cause := routed(ctx, m, q, m.openRollups)
+	if cause != nil && !m.mayBePartial(cause) {
+		return cause
 	}
-	return merged(open, r.From > r.To, fn, func(fn func(*persistence.RollupRow) bool) error {
+	err := merged(open, r.From > r.To, fn, func(fn func(*persistence.RollupRow) bool) error {
 		return m.parts.Archive.Rollups(ctx, shard, id, step, r, fn)
 	})
+	if err == nil && cause != nil {
+		return fmt.Errorf("%w: %v", ErrPartial, cause)
+	}
+	return err
 }
 
 // merged calls fn for running rollups and for those that kept gives, in their common order, until it returns false.

@@ -54,7 +54,11 @@ func routed[A any](ctx context.Context, m *Member, q question, local func(contex
 	if m.options.Shared == nil {
 		return local(ctx, &q)
 	}
-	patience, cancel := context.WithTimeout(ctx, routePatience)
+	within := routePatience
+	if deadline, ok := ctx.Deadline(); ok { // what is left goes to the archive
+		within = min(within, time.Until(deadline)/2)
+	}
+	patience, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for wait := routeFirst; ; wait = min(2*wait, routeMost) {
 		answer, err := local(patience, &q)
@@ -70,7 +74,7 @@ func routed[A any](ctx context.Context, m *Member, q question, local func(contex
 			if ctx.Err() != nil {
 				return none, ctx.Err()
 			}
-			return none, fmt.Errorf("%w: shard %d did not answer within %v: %v", ErrStarting, q.Shard, routePatience, err)
+			return none, fmt.Errorf("%w: shard %d did not answer within %v: %v", ErrStarting, q.Shard, within.Round(time.Millisecond), err)
 		case <-time.After(wait):
 		}
 	}

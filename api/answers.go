@@ -144,12 +144,13 @@ type state struct {
 	Hour       *rollup           `json:"hour,omitempty" doc:"The running hour."`
 	Latest     *reading          `json:"latest,omitempty" doc:"The reading with the newest event time."`
 	Statistics []summary         `json:"statistics" doc:"Over the window, by channel."`
+	Partial    bool              `json:"partial,omitempty" doc:"The device could not be asked in time: only its settings (the fleet's) and its newest stored reading are known."`
 }
 
 func newState(st messages.State) *state {
 	out := &state{
 		Site: st.Device.Site, Device: st.Device.Device, Shard: st.Shard, Sequence: st.Sequence, Status: st.Status,
-		FirstSeen: maybe(st.FirstSeen), LastSeen: maybe(st.LastSeen), InWindow: st.InWindow, Counts: st.Counts,
+		FirstSeen: maybe(st.FirstSeen), LastSeen: maybe(st.LastSeen), InWindow: st.InWindow, Counts: st.Counts, Partial: st.Partial,
 		Settings: st.Settings, Own: st.Own, Minute: newRollup(st.Minute), Hour: newRollup(st.Hour),
 		Statistics: make([]summary, len(st.Statistics)),
 	}

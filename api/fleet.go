@@ -15,6 +15,8 @@ var (
 	ErrOverloaded = errors.New("overloaded")
 	// ErrNoRoom means that the member's disk is nearly full: nothing is taken until there is room (507).
 	ErrNoRoom = errors.New("no room on the disk")
+	// ErrPartial comes with an answer that the archive gave, because the device could not be asked in time.
+	ErrPartial = errors.New("from the archive only")
 	// ErrUnavailable means that the shard cannot answer now: it is starting or moving (503).
 	ErrUnavailable = errors.New("unavailable")
 )
@@ -30,12 +32,14 @@ type Fleet interface {
 	// State asks the device's actor. ErrNotFound when the device never sent.
 	State(ctx context.Context, id messages.DeviceID) (messages.State, error)
 	// Window asks the device's actor for its readings between two event times, both ends included; from > to: newest first.
+	// With ErrPartial they are the archive's.
 	Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error)
 	// Readings scans the archive; the same order rule.
 	Readings(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error)
 	// Scan is Readings one by one, until fn returns false; the reading's slices are valid only during the call.
 	Scan(ctx context.Context, id messages.DeviceID, from, to int64, fn func(*messages.Sample) bool) error
-	// Rollups answers from the archive and, for what is still open, from the device's actor.
+	// Rollups answers from the archive and, for what is still open, from the device's actor; with ErrPartial
+	// without the latter.
 	Rollups(ctx context.Context, id messages.DeviceID, step messages.Step, from, to int64, limit int) ([]messages.Rollup, error)
 	// Control puts a command into the device's shard's order; nil when the stream has acknowledged it.
 	Control(ctx context.Context, id messages.DeviceID, c messages.Control) error

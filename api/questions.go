@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"reflect"
 
@@ -101,6 +102,7 @@ type latestAnswer struct {
 	Status   messages.Status `json:"status" enum:"unknown,online,offline"`
 	LastSeen *instant        `json:"lastSeen,omitempty"`
 	Reading  *reading        `json:"reading" doc:"The reading with the newest event time; null when there is none."`
+	Partial  bool            `json:"partial,omitempty" doc:"The device could not be asked in time, so this is what the archive has: it may lack the newest readings."`
 }
 
 type windowInput struct {
@@ -113,6 +115,7 @@ type windowInput struct {
 
 type windowAnswer struct {
 	Readings []reading `json:"readings"`
+	Partial  bool      `json:"partial,omitempty" doc:"The device could not be asked in time, so this is what the archive has: it may lack the newest readings."`
 }
 
 type rollupsInput struct {
@@ -128,6 +131,7 @@ type rollupsInput struct {
 type rollupsAnswer struct {
 	Rollups []*rollup `json:"rollups"`
 	Cursor  string    `json:"cursor,omitempty" doc:"For the next page; left out on the last."`
+	Partial bool      `json:"partial,omitempty" doc:"The device could not be asked in time, so this is what the archive has: it may lack the newest readings."`
 }
 
 type operationsAnswer struct {
@@ -176,7 +180,7 @@ func (s *server) addQuestions() {
 		})
 	if s.Cluster != nil {
 		ask(s, huma.Operation{OperationID: "getCluster", Path: base + "/cluster", Summary: "The members and which shards each owns", Tags: []string{"member"}},
-			"read", func(ctx context.Context, _ *struct{}) (Cluster, error) { return s.Cluster(ctx) })
+			"read the cluster", func(ctx context.Context, _ *struct{}) (Cluster, error) { return s.Cluster(ctx) })
 	}
 	if s.Totals != nil {
 		ask(s, huma.Operation{OperationID: "getTotals", Path: base + "/totals", Summary: "Counters of the whole fleet", Tags: []string{"member"}},
@@ -220,7 +224,7 @@ func (s *server) latest(ctx context.Context, in *deviceInput) (latestAnswer, err
 	if err != nil {
 		return latestAnswer{}, err
 	}
-	out := latestAnswer{Site: in.Site, Device: in.Device, Status: st.Status, LastSeen: maybe(st.LastSeen)}
+	out := latestAnswer{Site: in.Site, Device: in.Device, Status: st.Status, LastSeen: maybe(st.LastSeen), Partial: st.Partial}
 	if st.HasReading {
 		out.Reading = &reading{st.Latest}
 	}
@@ -228,7 +232,7 @@ func (s *server) latest(ctx context.Context, in *deviceInput) (latestAnswer, err
 }
 
 func (s *server) window(ctx context.Context, in *windowInput) (windowAnswer, error) {
-	out := windowAnswer{[]reading{}}
+	out := windowAnswer{Readings: []reading{}}
 	id, err := deviceID(in.Site, in.Device)
 	if err != nil {
 		return out, err
@@ -238,7 +242,7 @@ func (s *server) window(ctx context.Context, in *windowInput) (windowAnswer, err
 		return out, err
 	}
 	samples, err := s.Fleet.Window(ctx, id, from, to, in.Limit)
-	if err != nil {
+	if out.Partial = errors.Is(err, ErrPartial); err != nil && !out.Partial {
 		return out, err
 	}
 	out.Readings = readings(samples)
@@ -263,7 +267,7 @@ func (s *server) rollups(ctx context.Context, in *rollupsInput) (rollupsAnswer, 
 		return out, err
 	}
 	rows, err := s.Fleet.Rollups(ctx, id, step, from, to, in.Limit+1) // one more tells whether there is a next page
-	if err != nil {
+	if out.Partial = errors.Is(err, ErrPartial); err != nil && !out.Partial {
 		return out, err
 	}
 	if len(rows) > in.Limit {

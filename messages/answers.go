@@ -115,6 +115,7 @@ type State struct {
 	Hour       *Rollup   // running hour, nil = none held
 	Latest     Sample    // valid when HasReading
 	Statistics []Summary // over the window, by channel
+	Partial    bool      // the device could not be asked: only Device, Shard, Settings and the newest stored reading are known
 }
 
 // Summary is the statistics of one channel over a window.

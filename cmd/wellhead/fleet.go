@@ -45,6 +45,8 @@ type fleet struct {
 // outward turns an error of the actors into one that the HTTP face knows.
 func outward(err error) error {
 	switch {
+	case errors.Is(err, actors.ErrPartial):
+		return fmt.Errorf("%w: %v", api.ErrPartial, err)
 	case errors.Is(err, persistence.ErrNotFound):
 		return fmt.Errorf("%w: %v", api.ErrNotFound, err)
 	case errors.Is(err, actors.ErrStarting), errors.Is(err, actors.ErrNotOwner), errors.Is(err, actors.ErrUnreached):

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/wellhead/wellhead/cluster"
 	"github.com/wellhead/wellhead/internal/config"
 	"github.com/wellhead/wellhead/internal/telemetry"
 	"github.com/wellhead/wellhead/stream"
@@ -96,9 +95,6 @@ func explain(err error) error {
 	}
 	if errors.Is(err, stream.ErrUnreachable) || errors.Is(err, stream.ErrDenied) {
 		return unreachable(err)
-	}
-	if errors.Is(err, cluster.ErrRefused) {
-		return wrongUse(err)
 	}
 	return err
 }
