@@ -49,8 +49,8 @@ type Options struct {
 	Shards  int
 	Members Store // of this package's keys
 	Leases  Store
-	// Probe returns nil when a member of the cluster with that secret answers at that address; Ping, but in tests.
-	Probe func(ctx context.Context, address, secret string) error
+	// Probe returns nil when a member of that cluster answers at that address: Pinger.Ping, but in tests.
+	Probe func(ctx context.Context, address string, of *Identity) error
 	// Figures are this member's, for operators; must not wait for long. May be nil.
 	Figures func() Figures
 	// Cluster is the id of the cluster that this member belongs to, "" = whichever it finds.
@@ -59,21 +59,13 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// Identity of the cluster, made by its first member.
-type clusterRecord struct {
-	ID       string `json:"id"`
-	Shards   int    `json:"shards"`
-	Protocol int    `json:"protocol"`
-	Secret   string `json:"secret"` // what members prove to each other with
-}
-
 // Membership keeps this member's key, probes the others, and reads the view. All methods may be called by
 // many goroutines.
 type Membership struct {
 	o       Options
 	log     *slog.Logger
 	clock   Clock
-	cluster clusterRecord
+	cluster Identity
 	view    atomic.Pointer[View]
 	poke    chan struct{}
 
@@ -137,7 +129,11 @@ func (m *Membership) findCluster(ctx context.Context) error {
 		if m.o.Cluster != "" {
 			return fmt.Errorf("%w: it belongs to cluster %s, and none was made at this NATS server: stream names another one, or it has lost its data", ErrRefused, m.o.Cluster)
 		}
-		made, err := json.Marshal(clusterRecord{ID: strings.ToLower(rand.Text()[:12]), Shards: m.o.Shards, Protocol: Protocol, Secret: rand.Text()})
+		identity, err := newIdentity(m.o.Shards)
+		if err != nil {
+			return err
+		}
+		made, err := json.Marshal(identity)
 		if err != nil {
 			return err
 		}
@@ -175,7 +171,7 @@ func (m *Membership) replaceEarlierLife(ctx context.Context) error {
 		if other.Name != m.o.Name {
 			continue
 		}
-		if other.Address != m.o.Address && m.o.Probe(ctx, other.Address, m.cluster.Secret) == nil {
+		if other.Address != m.o.Address && m.o.Probe(ctx, other.Address, &m.cluster) == nil {
 			return fmt.Errorf("%w: a member of the name %q answers at %s: give each a name of its own with --name", ErrRefused, m.o.Name, other.Address)
 		}
 		if err := m.o.Members.Delete(ctx, memberPrefix+other.ID, other.Revision); err != nil && !errors.Is(err, ErrConflict) {
@@ -210,8 +206,8 @@ func (m *Membership) enter(ctx context.Context) error {
 	return nil
 }
 
-// Cluster returns the cluster's id and the secret that its members prove themselves with.
-func (m *Membership) Cluster() (id, secret string) { return m.cluster.ID, m.cluster.Secret }
+// Cluster returns the cluster's identity.
+func (m *Membership) Cluster() *Identity { return &m.cluster }
 
 // Identity returns this member's id, new after each join, and its address.
 func (m *Membership) Identity() (id, address string) {

@@ -36,7 +36,7 @@ func (m *Membership) probeOne(life context.Context, p *probe) {
 	last := m.clock.Now()
 	for life.Err() == nil {
 		ctx, cancel := context.WithTimeout(life, silentFor/2)
-		err := m.o.Probe(ctx, p.address, m.cluster.Secret)
+		err := m.o.Probe(ctx, p.address, &m.cluster)
 		cancel()
 		if life.Err() != nil {
 			return

@@ -2,24 +2,20 @@ package cluster
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/remote"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/wellhead/wellhead/messages"
@@ -37,9 +33,7 @@ const (
 	// answersAtOnce bounds the questions of others that are being answered; those beyond are told to try again.
 	answersAtOnce = 256
 
-	answering  = "questions"
-	pingMethod = "/wellhead.Cluster/Ping"
-	secretKey  = "wellhead-secret"
+	answering = "questions"
 )
 
 // Errors that an answer from another member stands for.
@@ -85,9 +79,9 @@ func Listen(addr, advertise string) (listen, advertised string, err error) {
 	return listen, net.JoinHostPort(advertise, port), nil
 }
 
-// StartRemote listens on listen and is reached by others at advertised. secret is what members prove
-// themselves with.
-func StartRemote(listen, advertised, secret string, answer Answerer, log *slog.Logger) (r *Remote, err error) {
+// StartRemote listens on listen and is reached by others at advertised. Only members of the cluster can
+// connect, by its certificate.
+func StartRemote(listen, advertised string, of *Identity, answer Answerer, log *slog.Logger) (r *Remote, err error) {
 	host, portText, err := net.SplitHostPort(listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for other members: %w", err)
@@ -95,6 +89,10 @@ func StartRemote(listen, advertised, secret string, answer Answerer, log *slog.L
 	port, err := strconv.Atoi(portText)
 	if err != nil {
 		return nil, fmt.Errorf("listen for other members: %w", err)
+	}
+	secure, err := of.tls()
+	if err != nil {
+		return nil, err
 	}
 	r = &Remote{address: advertised, running: make(chan struct{}, answersAtOnce)}
 	r.life, r.end = context.WithCancel(context.Background())
@@ -113,16 +111,15 @@ func StartRemote(listen, advertised, secret string, answer Answerer, log *slog.L
 			grpc.UnaryInterceptor(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 				return nil, status.Error(codes.Unimplemented, "no such call") // proto.actor's panic
 			}),
-			grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-				if !proven(stream.Context(), secret) {
-					return status.Error(codes.Unauthenticated, "this is no member of the cluster")
-				}
-				return next(srv, stream)
-			}),
+			grpc.Creds(credentials.NewTLS(secure)),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		),
 		remote.WithCallOptions(size...),
-		remote.WithDialOptions(dialOptions(secret, size)...),
+		remote.WithDialOptions(
+			grpc.WithTransportCredentials(credentials.NewTLS(secure)), grpc.WithDefaultCallOptions(size...),
+			// a member that stands still must not hold a connection for ever
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: silentFor}),
+		),
 	)
 	config.MaxRetryCount = 1 // each holds the messages to that member back for 2 s
 	r.remote = remote.NewRemote(r.system, config)
@@ -137,43 +134,6 @@ func StartRemote(listen, advertised, secret string, answer Answerer, log *slog.L
 		return nil, fmt.Errorf("answer other members: %w", err)
 	}
 	return r, nil
-}
-
-func dialOptions(secret string, size []grpc.CallOption) []grpc.DialOption {
-	return []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithPerRPCCredentials(proof(secret)),
-		grpc.WithDefaultCallOptions(size...),
-		// a member that stands still must not hold a connection for ever
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: silentFor}),
-	}
-}
-
-// proof shows the cluster's secret with each call.
-type proof string
-
-func (p proof) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{secretKey: string(p)}, nil
-}
-
-func (proof) RequireTransportSecurity() bool { return false }
-
-func proven(ctx context.Context, secret string) bool {
-	md, _ := metadata.FromIncomingContext(ctx)
-	given := md.Get(secretKey)
-	return len(given) == 1 && subtle.ConstantTimeCompare([]byte(given[0]), []byte(secret)) == 1
-}
-
-// pong answers a ping: any call that proto.actor does not know.
-func pong(_ any, stream grpc.ServerStream) error {
-	if method, _ := grpc.MethodFromServerStream(stream); method != pingMethod {
-		return status.Error(codes.Unimplemented, "no such call")
-	}
-	var empty emptypb.Empty
-	if err := stream.RecvMsg(&empty); err != nil {
-		return err
-	}
-	return stream.SendMsg(&empty)
 }
 
 // Codes of an answer's first byte.
@@ -264,26 +224,6 @@ func (r *Remote) Close() {
 	r.end()
 	r.remote.Shutdown(false)
 	r.system.Shutdown()
-}
-
-// Ping asks for a sign of life at an address; ErrNobodyListens when it refuses.
-func Ping(ctx context.Context, address, secret string) error {
-	conn, err := grpc.NewClient("passthrough:///"+address, dialOptions(secret, nil)...)
-	if err != nil {
-		return fmt.Errorf("ping %s: %w", address, err)
-	}
-	defer conn.Close()
-	err = conn.Invoke(ctx, pingMethod, &emptypb.Empty{}, &emptypb.Empty{})
-	if err == nil {
-		return nil
-	}
-	// grpc tells of a refusal only in words
-	if l, dialErr := (&net.Dialer{}).DialContext(ctx, "tcp", address); errors.Is(dialErr, syscall.ECONNREFUSED) {
-		return fmt.Errorf("ping %s: %w", address, ErrNobodyListens)
-	} else if dialErr == nil {
-		_ = l.Close()
-	}
-	return fmt.Errorf("ping %s: %w", address, err)
 }
 
 // Peers asks the owners of shards, by the view.

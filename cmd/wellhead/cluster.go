@@ -61,7 +61,7 @@ func (n *node) clusterStatus(context.Context) (api.Cluster, error) {
 		out.Members = append(out.Members, n.alone())
 		return out, nil
 	}
-	out.ID, _ = n.cluster.members.Cluster()
+	out.ID = n.cluster.members.Cluster().ID
 	self, _ := n.cluster.members.Identity()
 	view := n.cluster.members.View()
 	owned := map[string][]int{}

@@ -21,6 +21,7 @@ import (
 type meeting struct {
 	members *cluster.Membership
 	remote  *cluster.Remote
+	pinger  cluster.Pinger
 	keeper  *cluster.Keeper
 	member  atomic.Pointer[actors.Member] // nil until it is made
 	address string
@@ -58,17 +59,17 @@ func (n *node) openCluster(ctx context.Context) error {
 	c := &meeting{address: advertised, done: make(chan struct{})}
 	c.members, err = cluster.Find(ctx, cluster.Options{
 		Name: serverName(cfg.Name), Address: advertised, Version: version, Shards: cfg.Shards,
-		Members: members, Leases: leases, Probe: cluster.Ping, Figures: n.clusterFigures,
+		Members: members, Leases: leases, Probe: c.pinger.Ping, Figures: n.clusterFigures,
 		Cluster: strings.TrimSpace(string(known)), Logger: n.log,
 	})
 	if err != nil {
 		return err
 	}
-	id, secret := c.members.Cluster()
-	if err := os.WriteFile(filepath.Join(cfg.Data, clusterFile), []byte(id+"\n"), 0o600); err != nil {
+	of := c.members.Cluster()
+	if err := os.WriteFile(filepath.Join(cfg.Data, clusterFile), []byte(of.ID+"\n"), 0o600); err != nil {
 		return fmt.Errorf("keep the cluster's id: %w", err)
 	}
-	c.remote, err = cluster.StartRemote(listen, advertised, secret, c.answer, n.log)
+	c.remote, err = cluster.StartRemote(listen, advertised, of, c.answer, n.log)
 	if err != nil {
 		return err
 	}
@@ -104,9 +105,19 @@ func (n *node) joinCluster(ctx context.Context) error {
 	c.keeper = cluster.NewKeeper(life, c.members, n.member)
 	go func() {
 		defer close(c.done)
-		c.members.Run(life, c.keeper.See, c.keeper.Lost)
+		c.members.Run(life, c.see, c.keeper.Lost)
 	}()
 	return nil
+}
+
+// see acts on a view.
+func (c *meeting) see(v *cluster.View) {
+	addresses := map[string]bool{}
+	for _, m := range v.Members {
+		addresses[m.Address] = true
+	}
+	c.pinger.Keep(addresses)
+	c.keeper.See(v)
 }
 
 // drainCluster has the others take this member's shards.
@@ -149,6 +160,7 @@ func (n *node) leaveCluster(ctx context.Context) {
 	c.end()
 	<-c.done
 	c.keeper.Wait()
+	c.pinger.Keep(nil)
 	if err := c.members.Leave(ctx); err != nil {
 		n.log.Warn("this member's key stays until it ends by itself", "error", err)
 	}
