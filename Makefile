@@ -19,7 +19,7 @@ COUNT   ?= 3
 READINGS ?= 31145914
 LAYOUT  ?= rows
 
-.PHONY: help build run setup test check format generate bench bench-whole chaos simulate-faults break-laws fixture web cover clean headline recordings
+.PHONY: help build run cluster setup test check format generate bench bench-whole chaos simulate-faults break-laws fixture web cover clean headline recordings
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ build: ## build bin/wellhead
 
 run: build ## show a living fleet of 1 000 simulated devices; prints the address to open
 	bin/wellhead demo
+
+cluster: build ## run a cluster of MEMBERS=3 on this machine, with NATS, Cassandra and Redis; prints what to try
+	scripts/cluster
 
 setup: ## fetch or install what the tests need beside Go
 	scripts/setup

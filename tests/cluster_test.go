@@ -1,14 +1,20 @@
 package tests
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/wellhead/wellhead/internal/testenv"
 	"github.com/wellhead/wellhead/messages"
@@ -108,13 +114,18 @@ func (f *fleetOfMembers) wantAnswers(m *member, within time.Duration) time.Durat
 	var list struct{ Devices []struct{ Device string } }
 	of := map[messages.Shard]string{}
 	begin := time.Now()
-	testenv.Eventually(f.t, within, func() error { return m.get("/api/v1/sites/kill/devices?limit=1000", &list) })
-	for _, d := range list.Devices {
-		of[messages.ShardOf(messages.DeviceID{Site: "kill", Device: d.Device}, clusterShards)] = d.Device
-	}
-	if len(of) < clusterShards {
-		f.t.Fatalf("the list of devices has %d, of %d shards; want all %d", len(list.Devices), len(of), clusterShards)
-	}
+	testenv.Eventually(f.t, within, func() error {
+		if err := m.get("/api/v1/sites/kill/devices?limit=1000", &list); err != nil {
+			return err
+		}
+		for _, d := range list.Devices {
+			of[messages.ShardOf(messages.DeviceID{Site: "kill", Device: d.Device}, clusterShards)] = d.Device
+		}
+		if len(of) < clusterShards {
+			return fmt.Errorf("the list of devices has %d, of %d shards; want all %d", len(list.Devices), len(of), clusterShards)
+		}
+		return nil
+	})
 	for _, device := range of {
 		testenv.Eventually(f.t, within-time.Since(begin), func() error {
 			var state struct{ Partial bool }
@@ -136,6 +147,7 @@ func TestClusterScales(t *testing.T) {
 	f.join("m2")
 	f.join("m3")
 	f.wantBalanced(30*time.Second, "m1", "m2", "m3")
+	events := f.listen()
 	loaded := f.load(t, "500/s")
 
 	f.join("m4")
@@ -168,6 +180,167 @@ func TestClusterScales(t *testing.T) {
 		}
 		f.wantNothingOlder(t)
 		f.wantAnswers(m, 8*time.Second)
+		if out, code := run(t, "audit", "--site", "kill", "--server", m.http, "--json"); code != 0 {
+			t.Errorf("audit: exit %d: %s", code, out)
+		}
+	}
+	events.wantAll(t, 30_000)
+}
+
+// heardEvents are the reading events of site kill.
+type heardEvents struct {
+	mu       sync.Mutex
+	readings map[string]bool   // device and event time
+	content  map[string]string // by shard, stream sequence and index
+	repeated int
+	wrong    []string
+}
+
+// listen hears all reading events from now on.
+func (f *fleetOfMembers) listen() *heardEvents {
+	f.t.Helper()
+	h := &heardEvents{readings: map[string]bool{}, content: map[string]string{}}
+	nc, err := nats.Connect(f.url, nats.UserInfo("member", "secret"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(nc.Close)
+	if _, err := nc.Subscribe("events.kill.*.reading", h.hear); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		f.t.Fatal(err)
+	}
+	return h
+}
+
+func (h *heardEvents) hear(m *nats.Msg) {
+	var event struct {
+		Device   string
+		Shard    int
+		Readings []json.RawMessage
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := json.Unmarshal(m.Data, &event); err != nil {
+		h.wrong = append(h.wrong, err.Error())
+	}
+	for _, text := range event.Readings {
+		var r struct {
+			Time     string
+			Values   json.RawMessage
+			Sequence uint64
+			Index    int
+		}
+		if err := json.Unmarshal(text, &r); err != nil {
+			h.wrong = append(h.wrong, err.Error())
+		}
+		key := fmt.Sprintf("%s shard %d sequence %d index %d", event.Device, event.Shard, r.Sequence, r.Index)
+		content := r.Time + string(r.Values)
+		if before, again := h.content[key]; again {
+			h.repeated++
+			if before != content {
+				h.wrong = append(h.wrong, fmt.Sprintf("%s: %s and %s", key, before, content))
+			}
+		}
+		h.content[key] = content
+		h.readings[event.Device+" "+r.Time] = true
+	}
+}
+
+// wantAll wants an event of each reading, and repeats to be the same as what they repeat.
+func (h *heardEvents) wantAll(t *testing.T, sent int) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.Logf("%d of %d readings were heard in events, %d repeated", len(h.readings), sent, h.repeated)
+	if len(h.readings) != sent || len(h.wrong) > 0 {
+		t.Errorf("heard of %d readings, want %d; wrong: %q", len(h.readings), sent, h.wrong[:min(len(h.wrong), 5)])
+	}
+}
+
+// TestClusterOrders moves a shard, drains a member and lets it have shards again, under load.
+func TestClusterOrders(t *testing.T) {
+	f := startFleet(t)
+	first := f.join("m1")
+	second := f.join("m2")
+	f.wantBalanced(30*time.Second, "m1", "m2")
+	loaded := f.load(t, "1000/s")
+	order := func(args ...string) {
+		t.Helper()
+		out, code := run(t, append([]string{"cluster", "--server", first.http, "--data", first.args[2]}, args...)...)
+		if code != 0 {
+			t.Fatalf("cluster %v: exit %d: %s", args, code, out)
+		}
+	}
+	shardsOf := func(name string) []int {
+		var s clusterStatus
+		if err := second.get("/api/v1/cluster", &s); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range s.Members {
+			if m.Name == name {
+				return m.Shards
+			}
+		}
+		return nil
+	}
+	shard := shardsOf("m1")[0]
+	order("move", fmt.Sprint(shard), "m2")
+	testenv.Eventually(t, 20*time.Second, func() error {
+		if has := shardsOf("m2"); !slices.Contains(has, shard) {
+			return fmt.Errorf("shard %d is not among m2's: %v", shard, has)
+		}
+		return nil
+	})
+	f.wantBalanced(20*time.Second, "m1", "m2")
+	order("drain", "m2")
+	f.wantBalanced(20*time.Second, "m1")
+	f.wantAnswers(second, 8*time.Second)
+	order("undrain", "m2")
+	f.wantBalanced(20*time.Second, "m1", "m2")
+	out, code := run(t, "cluster", "status", "--server", second.http)
+	if code != 0 || !strings.Contains(out, "m1") || !strings.Contains(out, "16 of 16 shards are owned") || !strings.Contains(out, fmt.Sprintf("%d at m2", shard)) {
+		t.Errorf("cluster status: exit %d: %s", code, out)
+	}
+	if _, stderr, code := runWithin(t, 20*time.Second, "cluster", "drain", "nobody", "--server", first.http, "--data", first.args[2]); code == 0 || !strings.Contains(stderr, "nobody") {
+		t.Errorf("draining nobody: exit %d, %q", code, stderr)
+	}
+	wantSent(t, loaded)
+	f.wantStored(t)
+	pauses := first.counter("wellhead_handoff_duration_seconds_count") + second.counter("wellhead_handoff_duration_seconds_count")
+	stood := first.counter("wellhead_handoff_duration_seconds_sum") + second.counter("wellhead_handoff_duration_seconds_sum")
+	t.Logf("%.0f handoffs, %.0f ms each", pauses, stood/pauses*1000)
+	if pauses == 0 {
+		t.Error("no handoff was measured")
+	}
+}
+
+// TestClusterWithoutNATS takes the NATS server away for longer than a member's key lives, under load. The
+// members go on by themselves.
+func TestClusterWithoutNATS(t *testing.T) {
+	f := startFleet(t)
+	first := f.join("m1")
+	second := f.join("m2")
+	f.wantBalanced(30*time.Second, "m1", "m2")
+	loaded := f.load(t, "1000/s")
+	pause(t, 3*time.Second)
+	if err := f.servers[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	pause(t, 20*time.Second)
+	if err := f.servers[0].Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	f.wantAnswers(first, 20*time.Second)
+	t.Logf("all shards answer %v after NATS is back", time.Since(begin).Round(10*time.Millisecond))
+	wantSent(t, loaded)
+	f.wantBalanced(30*time.Second, "m1", "m2")
+	f.wantStored(t)
+	for _, m := range []*member{first, second} {
+		f.member = m
+		f.wantNothingOlder(t)
 	}
 }
 
