@@ -3,7 +3,6 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -31,31 +30,14 @@ type fleetOfMembers struct {
 	members map[string]*member
 }
 
-// startFleet starts the servers, and no member.
-func startFleet(t *testing.T) *fleetOfMembers {
+// startFleet starts the servers, so many of NATS, and no member.
+func startFleet(t *testing.T, natsServers int) *fleetOfMembers {
 	t.Helper()
 	cassandra, redis := testenv.Cassandra(t), testenv.SharedRedis(t)
-	ports, err := testenv.FreePorts("127.0.0.1", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := net.JoinHostPort("127.0.0.1", fmt.Sprint(ports[0]))
-	text, code := run(t, "config", "nats", "--sites", "kill", "--listen", address, "--store", t.TempDir(), "--shards", fmt.Sprint(clusterShards))
-	if code != 0 {
-		t.Fatalf("wellhead config nats: exit %d", code)
-	}
-	f := &fleetOfMembers{t: t, members: map[string]*member{}}
-	f.servers = append(f.servers, testenv.NATS(t, address, outsideSecrets+text))
-	f.url = "nats://" + address
+	f := &fleetOfMembers{t: t, members: map[string]*member{}, outside: *startServers(t, natsServers, clusterShards, "kill")}
 	name := testenv.Unique("cluster")
-	f.config = settingsFile(t, fmt.Sprintf("shards: %d\nstream: %q\nstream.user: member\nstream.max-bytes: 32MiB\n"+
-		"archive: cassandra\ncassandra.hosts: [%q]\ncassandra.keyspace: %s\nsnapshots: redis\nredis.addresses: [%q]\nredis.prefix: %s\nwork.snapshot-within: 10s\n",
-		clusterShards, f.url, cassandra.Addr, name, redis.Addr, name))
-	f.creds = filepath.Join(t.TempDir(), "kill.creds")
-	if err := os.WriteFile(f.creds, []byte("site: kill\npassword: of-kill\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("WELLHEAD_STREAM_PASSWORD", "secret")
+	f.config = settingsFile(t, f.settings(clusterShards)+fmt.Sprintf("archive: cassandra\ncassandra.hosts: [%q]\ncassandra.keyspace: %s\n"+
+		"snapshots: redis\nredis.addresses: [%q]\nredis.prefix: %s\nwork.snapshot-within: 10s\n", cassandra.Addr, name, redis.Addr, name))
 	return f
 }
 
@@ -142,7 +124,7 @@ func (f *fleetOfMembers) wantAnswers(m *member, within time.Duration) time.Durat
 // TestClusterScales has three members become four and three again under load, then kills one at will, stops
 // another for longer than its key lives, and brings the killed one back. Nothing is lost and all is right.
 func TestClusterScales(t *testing.T) {
-	f := startFleet(t)
+	f := startFleet(t, 1)
 	first := f.join("m1")
 	f.join("m2")
 	f.join("m3")
@@ -261,7 +243,7 @@ func (h *heardEvents) wantAll(t *testing.T, sent int) {
 
 // TestClusterOrders moves a shard, drains a member and lets it have shards again, under load.
 func TestClusterOrders(t *testing.T) {
-	f := startFleet(t)
+	f := startFleet(t, 1)
 	first := f.join("m1")
 	second := f.join("m2")
 	f.wantBalanced(30*time.Second, "m1", "m2")
@@ -319,7 +301,7 @@ func TestClusterOrders(t *testing.T) {
 // TestClusterWithoutNATS takes the NATS server away for longer than a member's key lives, under load. The
 // members go on by themselves.
 func TestClusterWithoutNATS(t *testing.T) {
-	f := startFleet(t)
+	f := startFleet(t, 1)
 	first := f.join("m1")
 	second := f.join("m2")
 	f.wantBalanced(30*time.Second, "m1", "m2")
@@ -346,7 +328,7 @@ func TestClusterWithoutNATS(t *testing.T) {
 
 // TestClusterRefuses: who does not belong is told why, and what to do.
 func TestClusterRefuses(t *testing.T) {
-	f := startFleet(t)
+	f := startFleet(t, 1)
 	f.join("m1")
 	embedded := settingsFile(t, "shards: 16\n")
 	other := settingsFile(t, fmt.Sprintf("shards: 8\nstream: %q\nstream.user: member\narchive: cassandra\ncassandra.hosts: [\"127.0.0.1:1\"]\nsnapshots: redis\nredis.addresses: [\"127.0.0.1:1\"]\n", f.url))
@@ -368,4 +350,78 @@ func TestClusterRefuses(t *testing.T) {
 			t.Errorf("%s: exit %d, %q; want a refusal that speaks of %q", test.what, code, stderr, test.want)
 		}
 	}
+}
+
+// TestClusterOnThreeNATS kills the NATS server that leads the members' keys, under load. No member joins anew,
+// all shards answer soon, and nothing is lost.
+func TestClusterOnThreeNATS(t *testing.T) {
+	f := startFleet(t, 3)
+	first := f.join("m1")
+	f.join("m2")
+	f.wantBalanced(60*time.Second, "m1", "m2")
+	ids := func() string {
+		var s clusterStatus
+		if err := first.get("/api/v1/cluster", &s); err != nil {
+			return err.Error()
+		}
+		var all []string
+		for _, m := range s.Members {
+			all = append(all, m.ID)
+		}
+		return strings.Join(all, " ")
+	}
+	before := ids()
+	loaded := f.load(t, "1000/s")
+	f.wantAnswers(first, 30*time.Second)
+	nc, err := nats.Connect(f.url, nats.UserInfo("member", "secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	victim := -1
+	testenv.Eventually(t, 30*time.Second, func() error {
+		answer, err := nc.Request("$JS.API.STREAM.INFO.KV_wellhead-members", nil, 2*time.Second)
+		if err != nil {
+			return err
+		}
+		var info struct{ Cluster struct{ Leader string } }
+		if err := json.Unmarshal(answer.Data, &info); err != nil {
+			return err
+		}
+		_, err = fmt.Sscanf(info.Cluster.Leader, "n%d", &victim)
+		return err
+	})
+	if err := f.servers[victim].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	received := func() (n uint64) {
+		var totals struct{ Readings uint64 }
+		if err := first.get("/api/v1/totals", &totals); err != nil {
+			return 0
+		}
+		return totals.Readings
+	}
+	var last uint64
+	testenv.Eventually(t, 15*time.Second, func() error {
+		now := received()
+		if last == 0 || now <= last {
+			last = now
+			return fmt.Errorf("nothing flows: %d readings", now)
+		}
+		return nil
+	})
+	f.wantAnswers(first, 15*time.Second-time.Since(begin))
+	t.Logf("all shards answer and readings flow %v after the kill of n%d", time.Since(begin).Round(10*time.Millisecond), victim)
+	pause(t, 3*time.Second)
+	if err := f.servers[victim].Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantSent(t, loaded)
+	f.member = first
+	f.wantStored(t)
+	if after := ids(); after != before {
+		t.Errorf("the members are %s, before they were %s: somebody joined anew", after, before)
+	}
+	f.wantNothingOlder(t)
 }

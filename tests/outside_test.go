@@ -35,6 +35,19 @@ func (o *outside) credsOf(site string) string { return filepath.Join(o.dir, site
 // and these sites.
 func startOutside(t *testing.T, n int, settings string, sites ...string) *outside {
 	t.Helper()
+	o := startServers(t, n, 8, sites...)
+	o.member = startMember(t, t.TempDir(), "--config", settingsFile(t, o.settings(8)+settings))
+	return o
+}
+
+// settings are those of a member on these servers.
+func (o *outside) settings(shards int) string {
+	return fmt.Sprintf("shards: %d\nstream: %q\nstream.user: member\nstream.max-bytes: 32MiB\nstream.replicas: %d\n", shards, o.url, len(o.servers))
+}
+
+// startServers starts n servers with the printed configuration for so many shards and these sites.
+func startServers(t *testing.T, n, shards int, sites ...string) *outside {
+	t.Helper()
 	ports, err := testenv.FreePorts("127.0.0.1", 2*n)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +66,7 @@ func startOutside(t *testing.T, n int, settings string, sites ...string) *outsid
 		}
 	}
 	for i := range n {
-		args := []string{"config", "nats", "--sites", strings.Join(sites, ","), "--listen", address(i), "--store", t.TempDir(), "--shards", "8"}
+		args := []string{"config", "nats", "--sites", strings.Join(sites, ","), "--listen", address(i), "--store", t.TempDir(), "--shards", fmt.Sprint(shards)}
 		secrets := secrets
 		if n > 1 {
 			secrets += fmt.Sprintf("NATS_NAME: \"n%d\"\n", i)
@@ -66,8 +79,6 @@ func startOutside(t *testing.T, n int, settings string, sites ...string) *outsid
 		o.servers = append(o.servers, testenv.NATS(t, address(i), secrets+text))
 	}
 	t.Setenv("WELLHEAD_STREAM_PASSWORD", "secret")
-	o.member = startMember(t, t.TempDir(), "--config", settingsFile(t, fmt.Sprintf(
-		"shards: 8\nstream: %q\nstream.user: member\nstream.max-bytes: 32MiB\nstream.replicas: %d\n%s", o.url, n, settings)))
 	return o
 }
 

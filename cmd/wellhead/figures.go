@@ -87,8 +87,16 @@ func (n *node) memberFigures() telemetry.Member {
 		DiskFree:  disk.Free, DiskTotal: disk.Total,
 		HasRejects: err == nil, RejectsKept: rejects.Kept, RejectsBytes: rejects.Bytes, RejectsLost: rejects.Lost,
 		CreditFree: max(0, limit-used), CreditTotal: limit,
-		Ready: len(n.member.Starting()) == 0 && !disk.Refusing && !disk.Off && !n.archiveFails(),
+		Ready: n.started() && !disk.Refusing && !disk.Off && !n.archiveFails(),
 	}
+}
+
+// started tells whether the shards are there, as /readyz means it.
+func (n *node) started() bool {
+	if n.cluster != nil {
+		return len(n.cluster.ready(n.member)) == 0
+	}
+	return len(n.member.Starting()) == 0
 }
 
 // totals answers the page's header.
