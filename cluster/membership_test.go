@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,13 +66,13 @@ func (m *memory) save(key string, data []byte, revision uint64, ttl time.Duratio
 // handle is one member's access to a memory; it can be cut off.
 type handle struct {
 	*memory
-	cut *bool
+	cut *atomic.Bool
 }
 
 var errCut = errors.New("cut off")
 
 func (h handle) Save(_ context.Context, key string, data []byte, revision uint64, ttl time.Duration) (uint64, error) {
-	if *h.cut {
+	if h.cut.Load() {
 		return 0, errCut
 	}
 	return h.save(key, data, revision, ttl)
@@ -81,7 +82,7 @@ func (h handle) Delete(_ context.Context, key string, revision uint64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case *h.cut:
+	case h.cut.Load():
 		return errCut
 	case h.entries[key].Revision != revision:
 		return ErrConflict
@@ -95,7 +96,7 @@ func (h handle) Delete(_ context.Context, key string, revision uint64) error {
 func (h handle) All(context.Context) ([]Entry, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if *h.cut {
+	if h.cut.Load() {
 		return nil, errCut
 	}
 	h.expire()
@@ -117,10 +118,35 @@ type town struct {
 	t        *testing.T
 	members  *memory
 	leases   *memory
-	houses   map[string]*house
-	cut      map[[2]string]bool // who cannot reach whom
-	claims   int
+	claims   atomic.Int64
 	handOver time.Duration
+
+	mu     sync.Mutex
+	houses map[string]*house
+	cut    map[[2]string]bool // who cannot reach whom
+}
+
+// sever cuts one way between two members, or all are whole again.
+func (w *town) sever(ways ...[2]string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.cut)
+	for _, way := range ways {
+		w.cut[way] = true
+	}
+}
+
+// probe is what a member finds at an address.
+func (w *town) probe(from, address string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch other := w.houses[address]; {
+	case other == nil || other.down.Load():
+		return ErrNobodyListens
+	case w.cut[[2]string{from, address}]:
+		return errCut
+	}
+	return nil
 }
 
 // house is one member of a town. It is its Shards too.
@@ -129,14 +155,14 @@ type house struct {
 	name    string
 	member  *Membership
 	keeper  *Keeper
-	away    bool // from the stores
-	down    bool // it answers nobody
+	away    atomic.Bool // from the stores
+	down    atomic.Bool // it answers nobody
 	end     context.CancelFunc
 	ended   chan struct{}
 	mu      sync.Mutex
 	held    map[messages.Shard]uint64
 	skew    time.Duration
-	rejoins int
+	rejoins atomic.Int64
 }
 
 const townShards = 12
@@ -152,21 +178,14 @@ func (h *house) After(d time.Duration) <-chan time.Time { return time.After(d) }
 func (w *town) enter(name string, skew time.Duration) *house {
 	w.t.Helper()
 	h := &house{town: w, name: name, held: map[messages.Shard]uint64{}, ended: make(chan struct{}), skew: skew}
+	w.mu.Lock()
 	w.houses[name] = h
+	w.mu.Unlock()
 	var err error
 	h.member, err = Find(w.t.Context(), Options{
 		Name: name, Address: name, Shards: townShards, Members: handle{w.members, &h.away}, Leases: handle{w.leases, &h.away},
 		Clock: h, Logger: slog.New(slog.DiscardHandler),
-		Probe: func(_ context.Context, address string, _ *Identity) error {
-			other := w.houses[address]
-			switch {
-			case other == nil || other.down:
-				return ErrNobodyListens
-			case w.cut[[2]string{name, address}]:
-				return errCut
-			}
-			return nil
-		},
+		Probe: func(_ context.Context, address string, _ *Identity) error { return w.probe(name, address) },
 	})
 	if err == nil {
 		err = h.member.Join(w.t.Context())
@@ -180,7 +199,7 @@ func (w *town) enter(name string, skew time.Duration) *house {
 	go func() {
 		defer close(h.ended)
 		h.member.Run(life, h.keeper.See, func() {
-			h.rejoins++
+			h.rejoins.Add(1)
 			h.keeper.Lost()
 		})
 		h.keeper.Wait()
@@ -190,14 +209,14 @@ func (w *town) enter(name string, skew time.Duration) *house {
 
 // die is kill -9.
 func (h *house) die() {
-	h.down = true
+	h.down.Store(true)
 	h.end()
 	<-h.ended
 }
 
 func (w *town) close() {
 	for _, h := range w.houses {
-		if !h.down {
+		if !h.down.Load() {
 			h.die()
 		}
 	}
@@ -216,7 +235,7 @@ func (h *house) Take(shard messages.Shard, revision uint64) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.town.claims++
+	h.town.claims.Add(1)
 	h.held[shard] = claim
 	return nil
 }
@@ -255,7 +274,7 @@ func (h *house) Drop(shard messages.Shard) error {
 func (w *town) shares() (map[string]int, error) {
 	shares, owners := map[string]int{}, map[messages.Shard]string{}
 	for name, h := range w.houses {
-		if h.down {
+		if h.down.Load() {
 			continue
 		}
 		for shard := range h.Held() {
@@ -294,10 +313,10 @@ func (w *town) want(within time.Duration, want map[string]int) time.Duration {
 // still wants nobody to claim anything for a while.
 func (w *town) still(d time.Duration) {
 	w.t.Helper()
-	before := w.claims
+	before := w.claims.Load()
 	<-time.After(d)
-	if w.claims != before {
-		w.t.Errorf("%d claims while nothing happened", w.claims-before)
+	if now := w.claims.Load(); now != before {
+		w.t.Errorf("%d claims while nothing happened", now-before)
 	}
 }
 
@@ -335,18 +354,18 @@ func TestStoresAway(t *testing.T) {
 	inTown(t, func(w *town) {
 		a, b := w.enter("a", 0), w.enter("b", 0)
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
-		b.away = true
+		b.away.Store(true)
 		<-time.After(10 * time.Second)
 		if !b.member.May() {
 			w.t.Error("after 10 s a member may not work any more")
 		}
 		w.still(time.Second)
-		b.away = false
+		b.away.Store(false)
 		<-time.After(2 * time.Second)
-		if w.still(10 * time.Second); b.rejoins != 0 {
+		if w.still(10 * time.Second); b.rejoins.Load() != 0 {
 			w.t.Error("a member that was away for 10 s has joined anew")
 		}
-		b.away = true
+		b.away.Store(true)
 		<-time.After(TTL - courtesy + time.Second)
 		if b.member.May() {
 			w.t.Error("shortly before its key ends a member may still work")
@@ -355,14 +374,16 @@ func TestStoresAway(t *testing.T) {
 		if got := len(a.Held()); got != townShards {
 			w.t.Errorf("when b's key has ended a has %d shards, want all", got)
 		}
-		b.away = false
+		b.away.Store(false)
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
-		if b.rejoins != 1 {
-			w.t.Errorf("b has joined anew %d times, want once", b.rejoins)
+		if b.rejoins.Load() != 1 {
+			w.t.Errorf("b has joined anew %d times, want once", b.rejoins.Load())
 		}
-		a.away, b.away = true, true
+		a.away.Store(true)
+		b.away.Store(true)
 		<-time.After(30 * time.Second)
-		a.away, b.away = false, false
+		a.away.Store(false)
+		b.away.Store(false)
 		<-time.After(2 * time.Second) // both join anew
 		w.want(10*time.Second, map[string]int{"a": 6, "b": 6})
 		w.still(time.Minute)
@@ -377,16 +398,16 @@ func TestMembersCutOff(t *testing.T) {
 		<-time.After(time.Second)
 		w.enter("b", 0)
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
-		w.cut[[2]string{"a", "b"}], w.cut[[2]string{"b", "a"}] = true, true
+		w.sever([2]string{"a", "b"}, [2]string{"b", "a"})
 		w.want(5*time.Second, map[string]int{"a": 12})
 		w.still(time.Minute)
-		clear(w.cut)
+		w.sever()
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
 		w.enter("c", 0)
 		w.want(5*time.Second, map[string]int{"a": 4, "b": 4, "c": 4})
-		w.cut[[2]string{"a", "b"}] = true
+		w.sever([2]string{"a", "b"})
 		w.still(time.Minute)
-		w.cut[[2]string{"c", "b"}] = true
+		w.sever([2]string{"a", "b"}, [2]string{"c", "b"})
 		w.want(5*time.Second, map[string]int{"a": 6, "c": 6})
 	})
 }
@@ -426,7 +447,7 @@ func TestRefusals(t *testing.T) {
 		w.want(5*time.Second, map[string]int{"a": 12})
 		id := a.member.Cluster().ID
 		try := func(o Options) error {
-			never := false
+			var never atomic.Bool
 			o.Members, o.Leases, o.Logger = handle{w.members, &never}, handle{w.leases, &never}, slog.New(slog.DiscardHandler)
 			o.Probe = func(context.Context, string, *Identity) error { return nil }
 			m, err := Find(w.t.Context(), o)

@@ -246,8 +246,14 @@ func (p *Peers) Ask(ctx context.Context, shard messages.Shard, question []byte) 
 // reached is told by the membership, once.
 type levelHandler struct{ slog.Handler }
 
-func (h levelHandler) Enabled(_ context.Context, level slog.Level) bool { return level > slog.LevelError }
+func (h levelHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level > slog.LevelError
+}
+
 func (h levelHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return levelHandler{h.Handler.WithAttrs(attrs)}
 }
-func (h levelHandler) WithGroup(name string) slog.Handler { return levelHandler{h.Handler.WithGroup(name)} }
+
+func (h levelHandler) WithGroup(name string) slog.Handler {
+	return levelHandler{h.Handler.WithGroup(name)}
+}

@@ -261,4 +261,3 @@ func translate(err error, by [][2]error) error {
 }
 
 var _ cluster.Shards = (*actors.Member)(nil)
-

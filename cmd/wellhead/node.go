@@ -230,7 +230,7 @@ func (n *node) openMember(ctx context.Context) error {
 	}
 	n.member = actors.NewMember(actors.Options{
 		Shared: n.shared(),
-		Name: cfg.Name, InFlight: int(n.limits.InForce().InFlight), Logger: n.log,
+		Name:   cfg.Name, InFlight: int(n.limits.InForce().InFlight), Logger: n.log,
 		Config: actors.Config{
 			Shards: cfg.Shards,
 			Limits: actors.Limits{MaxFuture: ms(cfg.Limits.MaxFuture), MaxAge: ms(cfg.Limits.MaxAge), Classes: classes(cfg)},
