@@ -304,7 +304,7 @@ func (s *shardActor) pull(feed Feed, caution *caution, next uint64) {
 			feed.Close()
 		}
 		if s.draining.Load() {
-			s.innocent(caution)
+			s.keepThat(caution.ended)
 		}
 	}()
 	for s.member.permitted(life) && !s.draining.Load() {
@@ -383,18 +383,18 @@ func (s *shardActor) handOnCarefully(life context.Context, caution *caution, m *
 	}
 	caution.bytes += messageCost(m)
 	p := newPulled([]messages.Message{*m}, caution.leave(seq))
-	if !s.await(life, p, func() { s.innocent(caution) }) {
+	if !s.await(life, p, func() { s.keepThat(caution.clear) }) {
 		return false
 	}
 	caution.underWay = p.oldest
 	return true
 }
 
-// innocent keeps that nothing under way ends the process.
-func (s *shardActor) innocent(caution *caution) {
+// keepThat keeps that nothing under way ends the process, by caution.clear or caution.ended.
+func (s *shardActor) keepThat(innocent func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if err := caution.clear(ctx); err != nil {
+	if err := innocent(ctx); err != nil {
 		s.log.Warn("a message that only waits for a store stays noted as one that may end the process", "error", err)
 	}
 }

@@ -163,6 +163,19 @@ func (g *caution) clear(ctx context.Context) error {
 	return g.save(ctx)
 }
 
+// ended keeps that a life came to an orderly end: neither a message under way nor the start counts.
+func (g *caution) ended(ctx context.Context) error {
+	s := &g.starts
+	if s.Newest == 0 && s.Count <= 1 {
+		return nil
+	}
+	s.Count = 0
+	if s.Newest == 0 {
+		return g.save(ctx)
+	}
+	return g.clear(ctx)
+}
+
 // over tells whether all that needed care has been applied, and end has not been called yet.
 func (g *caution) over() bool {
 	return g.starts.Until > 0 && g.underWay == 0 && (g.last >= g.starts.Until || g.bytes >= carefulBytes)

@@ -76,3 +76,21 @@ func TestStartsOtherDeathsInBetween(t *testing.T) {
 		}
 	}
 }
+
+// TestStartsThatEndWell: a shard that is handed over again and again, with nothing to do in between, needs no care.
+func TestStartsThatEndWell(t *testing.T) {
+	k := &Checkpoint{Stored: 10, Snapshotted: 10}
+	cells := newSimCells()
+	for life := range 3 * carefulFrom {
+		g, err := loadStarts(t.Context(), cells, 0, k, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.starts.Until != 0 {
+			t.Fatalf("life %d takes care: %+v", life, g.starts)
+		}
+		if err := g.ended(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -28,6 +28,8 @@ const (
 	// probeEvery is how often each other member is probed, silentFor how long it may be silent.
 	probeEvery = 400 * time.Millisecond
 	silentFor  = 2 * time.Second
+	// late is how late a timer may be before this process counts as having stood still.
+	late = 200 * time.Millisecond
 	// refusals is how many refusals in a row stand for silence: nothing listens there.
 	refusals = 2
 
@@ -80,7 +82,8 @@ type Membership struct {
 type probe struct {
 	address string
 	heard   time.Time // of it, or since it is probed
-	refused int
+	refused int       // in a row
+	silent  bool      // as of the last answer that came, or did not
 	end     context.CancelFunc
 }
 
@@ -327,7 +330,7 @@ func (m *Membership) renew(ctx context.Context) error {
 		figures = m.o.Figures()
 	}
 	now := m.clock.Now()
-	suspects := m.suspects(now)
+	suspects := m.suspects()
 	m.mu.Lock()
 	m.self.Suspects, m.self.Figures = suspects, figures
 	r, revision := m.self, m.revision

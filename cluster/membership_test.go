@@ -143,7 +143,7 @@ func (w *town) probe(from, address string) error {
 	switch other := w.houses[address]; {
 	case other == nil || other.down.Load():
 		return ErrNobodyListens
-	case w.cut[[2]string{from, address}]:
+	case w.cut[[2]string{from, address}] || other.silent.Load():
 		return errCut
 	}
 	return nil
@@ -157,6 +157,8 @@ type house struct {
 	keeper  *Keeper
 	away    atomic.Bool // from the stores
 	down    atomic.Bool // it answers nobody
+	silent  atomic.Bool // it takes connections, and does not answer
+	deaf    atomic.Bool // it gets no processor while it waits for an answer
 	end     context.CancelFunc
 	ended   chan struct{}
 	mu      sync.Mutex
@@ -185,7 +187,17 @@ func (w *town) enter(name string, skew time.Duration) *house {
 	h.member, err = Find(w.t.Context(), Options{
 		Name: name, Address: name, Shards: townShards, Members: handle{w.members, &h.away}, Leases: handle{w.leases, &h.away},
 		Clock: h, Logger: slog.New(slog.DiscardHandler),
-		Probe: func(_ context.Context, address string, _ *Identity) error { return w.probe(name, address) },
+		Probe: func(ctx context.Context, address string, _ *Identity) error {
+			if h.deaf.Load() {
+				<-time.After(3 * time.Second)
+				return errCut
+			}
+			err := w.probe(name, address)
+			if errors.Is(err, errCut) {
+				<-ctx.Done()
+			}
+			return err
+		},
 	})
 	if err == nil {
 		err = h.member.Join(w.t.Context())
@@ -345,6 +357,21 @@ func TestMembersComeAndGo(t *testing.T) {
 			w.t.Fatal(err)
 		}
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
+	})
+}
+
+// TestMemberStandsStill: one that gives no answer loses its shards. One that stood still itself does not think
+// that the others did.
+func TestMemberStandsStill(t *testing.T) {
+	inTown(t, func(w *town) {
+		a, b := w.enter("a", 0), w.enter("b", 0)
+		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
+		b.silent.Store(true)
+		w.t.Logf("the shards of a silent member are taken after %v", w.want(4*time.Second, map[string]int{"a": 12}))
+		b.silent.Store(false)
+		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
+		a.deaf.Store(true)
+		w.still(time.Minute)
 	})
 }
 

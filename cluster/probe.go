@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 )
 
 // follow probes the members of the view and no others.
@@ -33,33 +32,35 @@ func (m *Membership) follow(ctx context.Context, work *sync.WaitGroup, view *Vie
 
 // probeOne asks one member for a sign of life, again and again.
 func (m *Membership) probeOne(life context.Context, p *probe) {
-	last := m.clock.Now()
+	waited := m.clock.Now()
 	for life.Err() == nil {
-		ctx, cancel := context.WithTimeout(life, silentFor/2)
+		begin := m.clock.Now()
+		ctx, cancel := context.WithTimeout(life, silentFor)
 		err := m.o.Probe(ctx, p.address, &m.cluster)
 		cancel()
 		if life.Err() != nil {
 			return
 		}
 		now := m.clock.Now()
+		// A process that stood still itself, or gets no processor, finds its own timers late: it has not listened.
+		deaf := begin.Sub(waited) > probeEvery+late || now.Sub(begin) > silentFor+late
 		m.mu.Lock()
-		before := p.silent(last)
+		before := p.silent
 		switch {
-		case err == nil:
-			p.heard, p.refused = now, 0
-		case now.Sub(last) > silentFor: // it was this process that stood still
+		case err == nil || deaf:
 			p.heard, p.refused = now, 0
 		case errors.Is(err, ErrNobodyListens):
 			p.refused++
 		default:
 			p.refused = 0
 		}
-		changed := before != p.silent(now)
+		p.silent = p.refused >= refusals || now.Sub(p.heard) >= silentFor
+		changed := before != p.silent
 		m.mu.Unlock()
-		last = now
 		if changed {
 			m.Poke()
 		}
+		waited = now
 		select {
 		case <-life.Done():
 		case <-m.clock.After(probeEvery):
@@ -67,18 +68,13 @@ func (m *Membership) probeOne(life context.Context, p *probe) {
 	}
 }
 
-// silent tells whether the member gives no sign of life. The membership's lock is held.
-func (p *probe) silent(now time.Time) bool {
-	return p.refused >= refusals || now.Sub(p.heard) > silentFor
-}
-
 // suspects returns the ids of silent members, sorted.
-func (m *Membership) suspects(now time.Time) []string {
+func (m *Membership) suspects() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []string
 	for id, p := range m.probes {
-		if p.silent(now) {
+		if p.silent {
 			out = append(out, id)
 		}
 	}
@@ -88,7 +84,7 @@ func (m *Membership) suspects(now time.Time) []string {
 
 // suspicionsChanged tells whether the others do not know yet whom this member suspects.
 func (m *Membership) suspicionsChanged() bool {
-	now := m.suspects(m.clock.Now())
+	now := m.suspects()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return !slices.Equal(now, m.self.Suspects)

@@ -184,6 +184,11 @@ var modules = []struct {
 		[]string{"actors", "cluster", "cmd"},
 	},
 	{
+		"google.golang.org/grpc",
+		"members speak with each other in one place only, which knows what proto.actor's remote needs",
+		[]string{"cluster"},
+	},
+	{
 		"github.com/danielgtaylor/huma",
 		"HTTP is api's",
 		[]string{"api"},
