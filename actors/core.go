@@ -156,6 +156,20 @@ type Stats struct {
 	OldestPending int64  // arrival (ms) of the oldest message that is not stored, 0 = none
 }
 
+// addCounters adds the counters of s2 to s, and none of its gauges.
+func (s *Stats) addCounters(s2 Stats) {
+	s.Counts.Add(s2.Counts)
+	for kind, n := range s2.Rejected {
+		s.Rejected[kind] += n
+	}
+	for _, c := range [][2]*uint64{
+		{&s.Replayed, &s2.Replayed}, {&s.Repeated, &s2.Repeated}, {&s.Rollups, &s2.Rollups}, {&s.Recomputed, &s2.Recomputed}, {&s.RollupsKept, &s2.RollupsKept},
+		{&s.Snapshots, &s2.Snapshots}, {&s.Checkpoints, &s2.Checkpoints}, {&s.Panics, &s2.Panics}, {&s.Retries, &s2.Retries}, {&s.Events, &s2.Events},
+	} {
+		*c[0] += *c[1]
+	}
+}
+
 // siteState is what a shard holds of one site.
 type siteState struct {
 	name    string

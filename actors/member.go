@@ -66,6 +66,7 @@ type Member struct {
 	mu     sync.Mutex
 	shards []*shardHandle
 	takes  uint64 // shards taken so far, for the names of their actors
+	past   Stats  // counters of cores that have ended
 }
 
 // shardHandle is what a member knows of one shard's actor.

@@ -243,6 +243,19 @@ func (m *Member) Status(ctx context.Context) []ShardStatus {
 	return out
 }
 
+// Past returns the counters of cores that have ended, of shards that went and of such that started again.
+func (m *Member) Past() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.past
+}
+
+func (m *Member) coreEnded(s Stats) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.past.addCounters(s)
+}
+
 func (m *Member) stats(ctx context.Context, q *question) (Stats, error) {
 	return ofCore(ctx, m, q.Shard, func(c *core) Stats { return c.statistics() })
 }

@@ -27,7 +27,7 @@ type ClusterMember struct {
 	Shards   []int  `json:"shards" doc:"That it owns, by the leases."`
 	Starting int    `json:"starting" doc:"Shards of those that cannot answer yet."`
 	Devices  int    `json:"devices"`
-	Readings uint64 `json:"readings" doc:"Readings received by its shards since each came to it. Ask twice for a rate."`
+	Readings uint64 `json:"readings" doc:"Readings received since the member started. Ask twice for a rate."`
 	InFlight int    `json:"inFlight" doc:"Bytes pulled and not yet stored."`
 	// OldestUnstoredSeconds is 0 when all that came is stored.
 	OldestUnstoredSeconds float64 `json:"oldestUnstoredSeconds" doc:"Age of the oldest reading that came in and is not stored yet."`

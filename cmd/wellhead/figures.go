@@ -23,19 +23,26 @@ func (n *node) shardFigures() []telemetry.Shard {
 		if !s.Ready {
 			continue
 		}
-		f := s.Stats
-		figures := telemetry.Shard{
-			Shard: s.Shard, Counts: f.Counts, Replayed: f.Replayed, Rejected: f.Rejected, Repeated: f.Repeated,
-			Rollups: f.Rollups, Recomputed: f.Recomputed, RollupsKept: f.RollupsKept, Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
-			Accounts: f.Accounts, Gaps: f.Gaps, Missing: f.Missing,
-			Panics: f.Panics, Retries: f.Retries, Events: f.Events, InFlight: f.InFlight,
-			Devices: f.Devices, Active: f.Active, Online: f.Online,
-			Applied: f.Applied, Stored: f.Stored, Snapshotted: f.Snapshotted,
-		}
-		figures.LagSeconds = ageOf(f.OldestPending)
+		figures := figuresOf(&s.Stats)
+		figures.Shard, figures.LagSeconds = s.Shard, ageOf(s.Stats.OldestPending)
 		out = append(out, figures)
 	}
+	past := n.member.Past()
+	gone := figuresOf(&past)
+	gone.Gone = true
+	out = append(out, gone)
 	return out
+}
+
+func figuresOf(f *actors.Stats) telemetry.Shard {
+	return telemetry.Shard{
+		Counts: f.Counts, Replayed: f.Replayed, Rejected: f.Rejected, Repeated: f.Repeated,
+		Rollups: f.Rollups, Recomputed: f.Recomputed, RollupsKept: f.RollupsKept, Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
+		Accounts: f.Accounts, Gaps: f.Gaps, Missing: f.Missing,
+		Panics: f.Panics, Retries: f.Retries, Events: f.Events, InFlight: f.InFlight,
+		Devices: f.Devices, Active: f.Active, Online: f.Online,
+		Applied: f.Applied, Stored: f.Stored, Snapshotted: f.Snapshotted,
+	}
 }
 
 // ageOf is how long ago a moment (ms) was, in seconds; 0 = never.

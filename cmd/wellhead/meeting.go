@@ -213,6 +213,7 @@ func (n *node) figures() cluster.Figures {
 		f.Readings += s.Stats.Counts.Received
 		f.Oldest = max(f.Oldest, ageOf(s.Stats.OldestPending))
 	}
+	f.Readings += n.member.Past().Counts.Received
 	f.InFlight = n.member.InFlight()
 	return f
 }

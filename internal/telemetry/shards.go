@@ -13,6 +13,7 @@ import (
 // begin again at 0 with the process.
 type Shard struct {
 	Shard messages.Shard
+	Gone  bool // these are the counters of shards that this member held before, added up: it has no gauges
 
 	Counts      messages.Counts              // readings by decision
 	Replayed    uint64                       // readings taken in again after a start
@@ -160,13 +161,17 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	var counts messages.Counts
 	var rejected [messages.RejectKinds]uint64
-	oldest := 0.0
+	oldest, held := 0.0, 0
 	for i := range shards {
 		s := &shards[i]
 		counts.Add(s.Counts)
 		for kind, n := range s.Rejected {
 			rejected[kind] += n
 		}
+		if s.Gone {
+			continue
+		}
+		held++
 		label := strconv.Itoa(int(s.Shard))
 		gauge(lagDesc, s.LagSeconds, label)
 		oldest = max(oldest, s.LagSeconds)
@@ -196,7 +201,7 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(rejectsLost, prometheus.CounterValue, float64(member.RejectsLost))
 	}
 	gauge(oldestDesc, oldest)
-	gauge(heldDesc, float64(len(shards)))
+	gauge(heldDesc, float64(held))
 	gauge(freeDesc, float64(member.CreditFree))
 	gauge(totalDesc, float64(member.CreditTotal))
 	if member.DiskTotal > 0 {

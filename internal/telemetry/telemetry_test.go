@@ -76,12 +76,13 @@ func TestShardsAreReadAtEachScrape(t *testing.T) {
 	shards := []Shard{
 		{Shard: 3, Counts: messages.Counts{Received: 10, InOrder: 9, Refused: 1}, Applied: 100, Stored: 90, Snapshotted: 50, LagSeconds: 1.5, Devices: 4, InFlight: 1000},
 		{Shard: 4, Counts: messages.Counts{Received: 5, InOrder: 5}, Devices: 2, InFlight: 24},
+		{Gone: true, Counts: messages.Counts{Received: 7, InOrder: 7}},
 	}
 	m.Watch(func() []Shard { return shards }, func() Member { return Member{CreditFree: 7, CreditTotal: 8, Ready: true} })
 	m.Count(Counter{"feed_gaps_total", "Gaps.", func() uint64 { return 12 }})
 	text := scrape(t, m)
 	for _, want := range []string{
-		`wellhead_readings_total{decision="in_order"} 14`,
+		`wellhead_readings_total{decision="in_order"} 21`,
 		`wellhead_readings_total{decision="refused"} 1`,
 		`wellhead_shard_lag_seconds{shard="3"} 1.5`,
 		`wellhead_shard_pending_messages{shard="3"} 10`,
