@@ -172,6 +172,11 @@ func TestAssignPins(t *testing.T) {
 		shard := messages.Shard(rapid.IntRange(0, s.shards-1).Draw(t, "shard"))
 		to := rapid.SampledFrom(s.members).Draw(t, "to")
 		s.pins = map[messages.Shard]string{shard: to.ID}
+		if rapid.Bool().Draw(t, "it has them all") {
+			for n := range s.owners {
+				s.owners[n] = to.ID
+			}
+		}
 		assigned := s.assign()
 		counts := s.counts(t, assigned)
 		if !to.Draining && s.shards >= len(counts) && assigned[shard] != to.ID {
