@@ -163,8 +163,16 @@ func (s *Stats) addCounters(s2 Stats) {
 		s.Rejected[kind] += n
 	}
 	for _, c := range [][2]*uint64{
-		{&s.Replayed, &s2.Replayed}, {&s.Repeated, &s2.Repeated}, {&s.Rollups, &s2.Rollups}, {&s.Recomputed, &s2.Recomputed}, {&s.RollupsKept, &s2.RollupsKept},
-		{&s.Snapshots, &s2.Snapshots}, {&s.Checkpoints, &s2.Checkpoints}, {&s.Panics, &s2.Panics}, {&s.Retries, &s2.Retries}, {&s.Events, &s2.Events},
+		{&s.Replayed, &s2.Replayed},
+		{&s.Repeated, &s2.Repeated},
+		{&s.Rollups, &s2.Rollups},
+		{&s.Recomputed, &s2.Recomputed},
+		{&s.RollupsKept, &s2.RollupsKept},
+		{&s.Snapshots, &s2.Snapshots},
+		{&s.Checkpoints, &s2.Checkpoints},
+		{&s.Panics, &s2.Panics},
+		{&s.Retries, &s2.Retries},
+		{&s.Events, &s2.Events},
 	} {
 		*c[0] += *c[1]
 	}

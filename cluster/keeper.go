@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -34,12 +33,12 @@ type Shards interface {
 
 // Keeper has this member hold the shards that are assigned to it, as views come.
 type Keeper struct {
-	shards   Shards
-	identity func() (id, address string)
-	clock    Clock
-	log      *slog.Logger
-	life     context.Context
-	work     sync.WaitGroup
+	shards Shards
+	self   func() (id, address string)
+	clock  Clock
+	log    *slog.Logger
+	life   context.Context
+	work   sync.WaitGroup
 
 	known   map[string]bool // members of the view before
 	settled time.Time       // when the newest of them has been there for long enough
@@ -51,7 +50,7 @@ type Keeper struct {
 // NewKeeper makes a keeper for a membership; life ends what it does.
 func NewKeeper(life context.Context, m *Membership, shards Shards) *Keeper {
 	return &Keeper{
-		shards: shards, identity: m.Identity, clock: m.clock, log: m.log, life: life,
+		shards: shards, self: m.Self, clock: m.clock, log: m.log, life: life,
 		moving: map[messages.Shard]bool{},
 	}
 }
@@ -101,7 +100,7 @@ func Decide(v *View, self string, held map[messages.Shard]uint64, settled bool) 
 
 // See acts on a view. It does not wait, and is called by one goroutine.
 func (k *Keeper) See(v *View) {
-	self, _ := k.identity()
+	self, _ := k.self()
 	settled := k.settle(v)
 	held := k.shards.Held()
 	steps := Decide(v, self, held, settled)
@@ -195,15 +194,4 @@ func (k *Keeper) Empty(ctx context.Context) bool {
 		}
 	}
 	return true
-}
-
-// Assigned returns the shards that a view assigns to a member.
-func (v *View) Assigned(id string) []messages.Shard {
-	var out []messages.Shard
-	for n, owner := range v.Assignment() {
-		if owner == id {
-			out = append(out, messages.Shard(n))
-		}
-	}
-	return slices.Clip(out)
 }

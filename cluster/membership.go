@@ -212,8 +212,8 @@ func (m *Membership) enter(ctx context.Context) error {
 // Cluster returns the cluster's identity.
 func (m *Membership) Cluster() *Identity { return &m.cluster }
 
-// Identity returns this member's id, new after each join, and its address.
-func (m *Membership) Identity() (id, address string) {
+// Self returns this member's id, new after each join, and its address.
+func (m *Membership) Self() (id, address string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.self.ID, m.self.Address
@@ -312,7 +312,7 @@ func (m *Membership) keep(ctx context.Context, lost func()) {
 	case !errors.Is(err, ErrConflict):
 		m.log.Warn("cannot renew this member's key, trying again", "error", err)
 	default:
-		id, _ := m.Identity()
+		id, _ := m.Self()
 		m.log.Error("this member's key is gone: it was away for too long; it joins anew", "member", id)
 		lost()
 		if err := m.enter(ctx); err != nil {

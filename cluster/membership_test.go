@@ -236,7 +236,7 @@ func (w *town) close() {
 
 // Take implements Shards.
 func (h *house) Take(shard messages.Shard, revision uint64) error {
-	id, address := h.member.Identity()
+	id, address := h.member.Self()
 	data, err := Lease{Member: id, Address: address}.Encode()
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 
 // follow probes the members of the view and no others.
 func (m *Membership) follow(ctx context.Context, work *sync.WaitGroup, view *View) {
-	self, _ := m.Identity()
+	self, _ := m.Self()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, p := range m.probes {

@@ -165,3 +165,14 @@ func (v *View) Assignment() []string {
 	}
 	return Assign(candidates, len(owners), owners, pins)
 }
+
+// Assigned returns the shards that a view assigns to a member.
+func (v *View) Assigned(id string) []messages.Shard {
+	var out []messages.Shard
+	for n, owner := range v.Assignment() {
+		if owner == id {
+			out = append(out, messages.Shard(n))
+		}
+	}
+	return out
+}

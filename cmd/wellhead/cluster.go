@@ -62,7 +62,7 @@ func (n *node) clusterStatus(context.Context) (api.Cluster, error) {
 		return out, nil
 	}
 	out.ID = n.cluster.members.Cluster().ID
-	self, _ := n.cluster.members.Identity()
+	self, _ := n.cluster.members.Self()
 	view := n.cluster.members.View()
 	owned := map[string][]int{}
 	for shard := range view.Leases {

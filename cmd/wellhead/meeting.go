@@ -85,8 +85,8 @@ func (n *node) shared() *actors.Shared {
 		return nil
 	}
 	return &actors.Shared{
-		Identity: c.members.Identity, May: c.members.May, Changed: c.members.Poke, HandedOver: n.metrics.HandedOver,
-		Peers: peers{&cluster.Peers{Remote: c.remote, View: c.members.View, Self: c.members.Identity}},
+		Identity: c.members.Self, May: c.members.May, Changed: c.members.Poke, HandedOver: n.metrics.HandedOver,
+		Peers: peers{&cluster.Peers{Remote: c.remote, View: c.members.View, Self: c.members.Self}},
 	}
 }
 
@@ -142,7 +142,7 @@ func (n *node) drainCluster(ctx context.Context) {
 
 // othersTake tells whether another member takes shards.
 func (c *meeting) othersTake() bool {
-	self, _ := c.members.Identity()
+	self, _ := c.members.Self()
 	for _, m := range c.members.View().Members {
 		if m.ID != self && !m.Dead && !m.Draining && !m.Drained {
 			return true
@@ -175,7 +175,7 @@ func (c *meeting) ready(member *actors.Member) []string {
 	if c.whole.Load() {
 		return not
 	}
-	self, _ := c.members.Identity()
+	self, _ := c.members.Self()
 	assigned, held := c.members.View().Assigned(self), member.Held()
 	missing := len(member.Starting())
 	for _, shard := range assigned {
