@@ -30,6 +30,9 @@ const (
 	silentFor  = 2 * time.Second
 	// late is how late a timer may be before this process counts as having stood still.
 	late = 200 * time.Millisecond
+	// staleFor is how long a silent member must not have renewed its key either: one that renews it is
+	// alive, and has only no time to answer, or no way to here.
+	staleFor = 3 * time.Second
 	// refusals is how many refusals in a row stand for silence: nothing listens there.
 	refusals = 2
 
@@ -76,6 +79,7 @@ type Membership struct {
 	revision uint64
 	renewed  time.Time // when the renewal that last went well was sent
 	probes   map[string]*probe
+	followed time.Time // when the last view came
 }
 
 // probe is what is known of another member's answers.
@@ -84,6 +88,10 @@ type probe struct {
 	heard   time.Time // of it, or since it is probed
 	refused int       // in a row
 	silent  bool      // as of the last answer that came, or did not
+
+	revision uint64    // of its key
+	renewed  time.Time // when that was seen to have changed
+	stale    bool      // its key was not renewed for staleFor, by views that were read in time
 	end     context.CancelFunc
 }
 

@@ -123,16 +123,16 @@ type town struct {
 
 	mu     sync.Mutex
 	houses map[string]*house
-	cut    map[[2]string]bool // who cannot reach whom
+	cut    map[[2]string]error // who cannot reach whom, and what it finds instead
 }
 
-// sever cuts one way between two members, or all are whole again.
-func (w *town) sever(ways ...[2]string) {
+// sever cuts these ways between members, one direction each; all others are whole.
+func (w *town) sever(finds error, ways ...[2]string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.cut)
 	for _, way := range ways {
-		w.cut[way] = true
+		w.cut[way] = finds
 	}
 }
 
@@ -143,10 +143,10 @@ func (w *town) probe(from, address string) error {
 	switch other := w.houses[address]; {
 	case other == nil || other.down.Load():
 		return ErrNobodyListens
-	case w.cut[[2]string{from, address}] || other.silent.Load():
+	case other.silent.Load():
 		return errCut
 	}
-	return nil
+	return w.cut[[2]string{from, address}]
 }
 
 // house is one member of a town. It is its Shards too.
@@ -170,7 +170,7 @@ type house struct {
 const townShards = 12
 
 func newTown(t *testing.T) *town {
-	return &town{t: t, members: newMemory(), leases: newMemory(), houses: map[string]*house{}, cut: map[[2]string]bool{}, handOver: 100 * time.Millisecond}
+	return &town{t: t, members: newMemory(), leases: newMemory(), houses: map[string]*house{}, cut: map[[2]string]error{}, handOver: 100 * time.Millisecond}
 }
 
 // Now and After make a house a clock that is off by skew.
@@ -360,15 +360,24 @@ func TestMembersComeAndGo(t *testing.T) {
 	})
 }
 
-// TestMemberStandsStill: one that gives no answer loses its shards. One that stood still itself does not think
-// that the others did.
+// TestMemberStandsStill: one that neither answers nor renews its key loses its shards; one that renews it keeps
+// them. One that stood still itself does not think that the others did.
 func TestMemberStandsStill(t *testing.T) {
 	inTown(t, func(w *town) {
 		a, b := w.enter("a", 0), w.enter("b", 0)
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
 		b.silent.Store(true)
-		w.t.Logf("the shards of a silent member are taken after %v", w.want(4*time.Second, map[string]int{"a": 12}))
+		w.still(time.Minute)
+		b.away.Store(true)
+		begin := time.Now()
+		for len(a.Held()) < townShards {
+			if <-time.After(10 * time.Millisecond); time.Since(begin) > 5*time.Second {
+				w.t.Fatalf("5 s after b has stopped a has %d shards, want all", len(a.Held()))
+			}
+		}
+		w.t.Logf("the shards of a member that stands still are taken after %v", time.Since(begin))
 		b.silent.Store(false)
+		b.away.Store(false)
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
 		a.deaf.Store(true)
 		w.still(time.Minute)
@@ -417,24 +426,27 @@ func TestStoresAway(t *testing.T) {
 	})
 }
 
-// TestMembersCutOff: of two that cannot reach each other one stays, and nothing goes to and fro. Of three, one
-// that one other cannot reach stays.
+// TestMembersCutOff: members that cannot reach each other and still reach the stores keep their shards. Where
+// the port refuses, of two the older one stays, and nothing goes to and fro; of three, one that only one other
+// finds gone stays.
 func TestMembersCutOff(t *testing.T) {
 	inTown(t, func(w *town) {
 		w.enter("a", 0)
 		<-time.After(time.Second)
 		w.enter("b", 0)
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
-		w.sever([2]string{"a", "b"}, [2]string{"b", "a"})
+		w.sever(errCut, [2]string{"a", "b"}, [2]string{"b", "a"})
+		w.still(time.Minute)
+		w.sever(ErrNobodyListens, [2]string{"a", "b"}, [2]string{"b", "a"})
 		w.want(5*time.Second, map[string]int{"a": 12})
 		w.still(time.Minute)
-		w.sever()
+		w.sever(nil)
 		w.want(5*time.Second, map[string]int{"a": 6, "b": 6})
 		w.enter("c", 0)
 		w.want(5*time.Second, map[string]int{"a": 4, "b": 4, "c": 4})
-		w.sever([2]string{"a", "b"})
+		w.sever(ErrNobodyListens, [2]string{"a", "b"})
 		w.still(time.Minute)
-		w.sever([2]string{"a", "b"}, [2]string{"c", "b"})
+		w.sever(ErrNobodyListens, [2]string{"a", "b"}, [2]string{"c", "b"})
 		w.want(5*time.Second, map[string]int{"a": 6, "c": 6})
 	})
 }

@@ -7,11 +7,14 @@ import (
 	"sync"
 )
 
-// follow probes the members of the view and no others.
+// follow probes the members of the view and no others, and sees who renews its key.
 func (m *Membership) follow(ctx context.Context, work *sync.WaitGroup, view *View) {
 	self, _ := m.Self()
+	now := m.clock.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	blind := now.Sub(m.followed) > 2*renewEvery // this process has not looked
+	m.followed = now
 	for id, p := range m.probes {
 		if seen := view.Member(id); seen == nil || id == self {
 			p.end()
@@ -19,10 +22,17 @@ func (m *Membership) follow(ctx context.Context, work *sync.WaitGroup, view *Vie
 		}
 	}
 	for _, other := range view.Members {
-		if other.ID == self || m.probes[other.ID] != nil {
+		if p := m.probes[other.ID]; p != nil {
+			if blind || p.revision != other.Revision {
+				p.revision, p.renewed = other.Revision, now
+			}
+			p.stale = now.Sub(p.renewed) >= staleFor
 			continue
 		}
-		p := &probe{address: other.Address, heard: m.clock.Now()}
+		if other.ID == self {
+			continue
+		}
+		p := &probe{address: other.Address, heard: now, revision: other.Revision, renewed: now}
 		var life context.Context
 		life, p.end = context.WithCancel(ctx)
 		m.probes[other.ID] = p
@@ -45,7 +55,7 @@ func (m *Membership) probeOne(life context.Context, p *probe) {
 		// A process that stood still itself, or gets no processor, finds its own timers late: it has not listened.
 		deaf := begin.Sub(waited) > probeEvery+late || now.Sub(begin) > silentFor+late
 		m.mu.Lock()
-		before := p.silent
+		before := p.silent || p.refused >= refusals
 		switch {
 		case err == nil || deaf:
 			p.heard, p.refused = now, 0
@@ -54,8 +64,8 @@ func (m *Membership) probeOne(life context.Context, p *probe) {
 		default:
 			p.refused = 0
 		}
-		p.silent = p.refused >= refusals || now.Sub(p.heard) >= silentFor
-		changed := before != p.silent
+		p.silent = now.Sub(p.heard) >= silentFor
+		changed := before != (p.silent || p.refused >= refusals)
 		m.mu.Unlock()
 		if changed {
 			m.Poke()
@@ -68,13 +78,13 @@ func (m *Membership) probeOne(life context.Context, p *probe) {
 	}
 }
 
-// suspects returns the ids of silent members, sorted.
+// suspects returns, sorted, the ids of members where nobody listens, or that neither answer nor renew their keys.
 func (m *Membership) suspects() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []string
 	for id, p := range m.probes {
-		if p.silent {
+		if p.refused >= refusals || p.silent && p.stale {
 			out = append(out, id)
 		}
 	}
