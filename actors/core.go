@@ -120,6 +120,7 @@ type core struct {
 
 	round    snapshotRound
 	marker   persistence.Marker // as we know it in the store
+	leaving  uint64             // snapshots are to cover this sequence soon: the shard is about to be handed over; 0 = it is not
 	draining bool               // no more is pulled: everything is to be stored, snapshotted and checkpointed soon
 	retiring bool               // accounts are on their way to the archive
 	saving   bool

@@ -50,13 +50,14 @@ func (c *core) stepSnapshots() {
 	if c.failingSince > 0 && c.now-c.failingSince > c.cfg.SnapshotPatience && c.applied >= c.startStored {
 		c.workWithoutSnapshots()
 	}
+	hurry := c.draining || c.leaving > c.current.Snapshotted
 	if !r.running {
-		if c.applied <= c.current.Snapshotted || !c.draining && c.now-r.startedAt < c.cfg.SnapshotWithin/2 || c.saved.Generation != c.current.Generation {
+		if c.applied <= c.current.Snapshotted || !hurry && c.now-r.startedAt < c.cfg.SnapshotWithin/2 || c.saved.Generation != c.current.Generation {
 			return
 		}
 		c.beginRound()
 	}
-	if c.draining {
+	if hurry {
 		r.perTick = len(c.entries)
 	}
 	for n := r.perTick; n > 0 && len(r.queue) > 0 && r.bytes < snapshotHeldBytes; n-- {
@@ -264,7 +265,8 @@ func (c *core) workWithoutSnapshots() {
 
 // stepCheckpoint saves a checkpoint when there is something to say, at most every CheckpointEvery.
 func (c *core) stepCheckpoint() {
-	if c.saving || !c.draining && c.now-c.savedAt < c.cfg.CheckpointEvery {
+	hurry := c.draining || c.leaving > c.saved.Snapshotted
+	if c.saving || !hurry && c.now-c.savedAt < c.cfg.CheckpointEvery {
 		return
 	}
 	k, s := &c.current, &c.saved

@@ -84,7 +84,8 @@ func (m *Member) Held() map[messages.Shard]uint64 {
 	return out
 }
 
-// HandOver gives a shard away: no more pulling, everything stored, snapshotted and checkpointed, as far as
+// HandOver gives a shard away: what it has is stored and snapshotted while it works on, so that little is left
+// to do while its devices stand still; then no more pulling, everything stored, snapshotted and checkpointed, as far as
 // ctx allows; then its actor ends and the lease is released. What did not get done in time is replayed by
 // the next owner. It waits for all of that.
 func (m *Member) HandOver(ctx context.Context, shard messages.Shard) error {
@@ -92,8 +93,11 @@ func (m *Member) HandOver(ctx context.Context, shard messages.Shard) error {
 	if h == nil {
 		return nil
 	}
-	paused := m.now()
 	drained := true
+	if instance != nil {
+		m.prepare(ctx, instance, h.ended)
+	}
+	paused := m.now()
 	if instance != nil {
 		instance.draining.Store(true)
 		drained = m.drain(ctx, instance, h.ended)
@@ -113,6 +117,41 @@ func (m *Member) HandOver(ctx context.Context, shard messages.Shard) error {
 		return fmt.Errorf("hand over shard %d: not everything was stored and snapshotted in time; its next owner replays it", shard)
 	}
 	return nil
+}
+
+// prepareWithin bounds how long a shard works on while what it has is stored and snapshotted.
+const prepareWithin = 5 * time.Second
+
+// prepare has a shard store and snapshot what it has up to now, and waits for that.
+func (m *Member) prepare(ctx context.Context, s *shardActor, ended <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, prepareWithin)
+	defer cancel()
+	for ctx.Err() == nil {
+		ready := make(chan bool, 1)
+		m.system.Root.Send(s.self, ask2{
+			with: func(c *core) {
+				if c.leaving == 0 {
+					c.leaving = c.applied
+				}
+				ready <- c.lost != nil || c.saved.Snapshotted >= c.leaving
+			},
+			refuse: func(error) { ready <- true },
+		})
+		select {
+		case done := <-ready:
+			if done {
+				return
+			}
+		case <-ended:
+			return
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(drainEvery):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Drop ends a shard's actor at once: it is another member's. It waits until it has ended.
