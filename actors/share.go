@@ -119,12 +119,17 @@ func (m *Member) HandOver(ctx context.Context, shard messages.Shard) error {
 	return nil
 }
 
-// prepareWithin bounds how long a shard works on while what it has is stored and snapshotted.
-const prepareWithin = 5 * time.Second
+// prepareWithin bounds how long a shard works on while what it has is stored and snapshotted; at most half
+// of the time that there is for handing it over.
+const prepareWithin = 15 * time.Second
 
 // prepare has a shard store and snapshot what it has up to now, and waits for that.
 func (m *Member) prepare(ctx context.Context, s *shardActor, ended <-chan struct{}) {
-	ctx, cancel := context.WithTimeout(ctx, prepareWithin)
+	within := prepareWithin
+	if deadline, ok := ctx.Deadline(); ok {
+		within = min(within, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for ctx.Err() == nil {
 		ready := make(chan bool, 1)

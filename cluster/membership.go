@@ -92,7 +92,7 @@ type probe struct {
 	revision uint64    // of its key
 	renewed  time.Time // when that was seen to have changed
 	stale    bool      // its key was not renewed for staleFor, by views that were read in time
-	end     context.CancelFunc
+	end      context.CancelFunc
 }
 
 // Find finds the cluster, or makes it. ErrRefused when this member does not belong. Join makes this

@@ -98,7 +98,7 @@ func (n *node) clusterStatus(context.Context) (api.Cluster, error) {
 // alone is a member without others.
 func (n *node) alone() api.ClusterMember {
 	m := api.ClusterMember{Name: n.cfg.Name, ID: n.cfg.Name, Version: version, State: "alive", Self: true, Shards: []int{}}
-	f := n.figures()
+	f, _ := n.figures()
 	m.Starting, m.Devices, m.Readings, m.InFlight, m.OldestUnstoredSeconds = f.Starting, f.Devices, f.Readings, f.InFlight, f.Oldest
 	for shard := range n.cfg.Shards {
 		m.Shards = append(m.Shards, shard)

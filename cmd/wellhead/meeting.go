@@ -25,7 +25,8 @@ type meeting struct {
 	keeper  *cluster.Keeper
 	member  atomic.Pointer[actors.Member] // nil until it is made
 	address string
-	whole   atomic.Bool // all that was assigned was there at some time
+	figures atomic.Pointer[cluster.Figures] // the last that were whole
+	whole   atomic.Bool                     // all that was assigned was there at some time
 
 	end  context.CancelFunc
 	done chan struct{}
@@ -197,11 +198,16 @@ func (n *node) clusterFigures() cluster.Figures {
 	if n.cluster.member.Load() == nil {
 		return cluster.Figures{}
 	}
-	return n.figures()
+	f, whole := n.figures()
+	if before := n.cluster.figures.Load(); !whole && before != nil {
+		return *before // busy shards answer late
+	}
+	n.cluster.figures.Store(&f)
+	return f
 }
 
-func (n *node) figures() cluster.Figures {
-	var f cluster.Figures
+// figures are this member's; whole tells whether all of its shards answered in time.
+func (n *node) figures() (f cluster.Figures, whole bool) {
 	ctx, cancel := context.WithTimeout(n.ctx, time.Second/2)
 	defer cancel()
 	for _, s := range n.member.Status(ctx) {
@@ -215,7 +221,7 @@ func (n *node) figures() cluster.Figures {
 	}
 	f.Readings += n.member.Past().Counts.Received
 	f.InFlight = n.member.InFlight()
-	return f
+	return f, ctx.Err() == nil
 }
 
 // answer answers another member's question.
