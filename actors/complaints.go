@@ -17,7 +17,8 @@ type complaints struct {
 }
 
 type complaint struct {
-	at     time.Time // said last
+	at     time.Time // said last; for few: the first of those said
+	said   int       // for few: since then
 	unsaid int       // since then
 }
 
@@ -40,5 +41,32 @@ func (c *complaints) due(text string, now time.Time) (unsaid int, say bool) {
 		return 0, false
 	}
 	unsaid, one.at, one.unsaid = one.unsaid, now, 0
+	return unsaid, true
+}
+
+// fewAtOnce is how many of one kind few lets through in complainEvery.
+const fewAtOnce = 20
+
+// few is due for complaints that differ: some of a kind are said before the others are only counted.
+func (c *complaints) few(kind string, now time.Time) (unsaid int, say bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	one := c.kinds[kind]
+	if one == nil {
+		if c.kinds == nil {
+			c.kinds = make(map[string]*complaint)
+		}
+		one = &complaint{at: now}
+		c.kinds[kind] = one
+	}
+	if now.Sub(one.at) >= complainEvery {
+		one.at, one.said = now, 0
+	}
+	if one.said == fewAtOnce {
+		one.unsaid++
+		return 0, false
+	}
+	one.said++
+	unsaid, one.unsaid = one.unsaid, 0
 	return unsaid, true
 }

@@ -340,7 +340,7 @@ func (c *core) wake(e *entry) {
 		e.phase = loading
 		c.cold = append(c.cold, loadWant{
 			entry: e, expected: e.expectedSnapshot(), asOf: c.rebuiltAsOf(e), settings: e.site.merged,
-			settingsAt: e.site.seq, settingsHold: !c.replaying(c.applied),
+			latest: c.latest(), settingsAt: e.site.seq, settingsHold: !c.replaying(c.applied),
 		})
 	}
 }
@@ -362,6 +362,9 @@ func (c *core) rebuiltAsOf(e *entry) uint64 {
 	}
 	return c.startSnapshotted
 }
+
+// latest is an event time that no reading which was taken in is after.
+func (c *core) latest() int64 { return c.now + c.cfg.Limits.MaxFuture }
 
 // installed gives a device to its actor and starts what has waited for it.
 func (c *core) installed(e *entry, d *Device) {

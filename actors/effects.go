@@ -104,6 +104,7 @@ type loadWant struct {
 	settings     *messages.Settings // of the site's level
 	settingsAt   uint64             // sequence of the command that set them
 	settingsHold bool               // they are in force whatever the device's sequence: no replay is going on
+	latest       int64              // no event time is later; used where what is later cannot be read
 	upTo         uint64             // not 0: replay the stream for this device up to here (after a panic)
 	guilty       []guilty           // readings to leave out of that replay
 	producers    producers          // as of asOf, to tell batches that came again

@@ -41,6 +41,7 @@ type executor struct {
 	fleet   *messages.Settings
 
 	accounts Retirement
+	corrupt  func(Corruption) // is told of what cannot be read; nil = nobody, and reading it is an error
 }
 
 // load fetches states: from snapshots, else from the archive.
@@ -53,11 +54,21 @@ func (x *executor) load(ctx context.Context, j *loadJob) ([]loadResult, error) {
 		}
 		for part := range slices.Chunk(ids, 500) {
 			snaps, err := x.snapshots.Get(ctx, x.shard, j.generation, part)
+			if errors.Is(err, persistence.ErrCorrupt) {
+				x.found(Corruption{What: CorruptSnapshot, Device: part[0], Damage: persistence.Damage{Err: fmt.Errorf("get snapshots of %d devices: %w", len(part), err)}})
+				continue
+			}
 			if err != nil {
 				break // the archive knows it all: a snapshot is only a shortcut
 			}
 			for _, s := range snaps {
-				if d, err := DecodeSnapshot(s.Data); err == nil && d.Sequence() == s.Sequence && d.ID() == s.Device && s.Sequence <= j.stored {
+				d, err := DecodeSnapshot(s.Data)
+				if err == nil && (d.Sequence() != s.Sequence || d.ID() != s.Device) {
+					err = fmt.Errorf("%w snapshot: it is of %v at %d", persistence.ErrCorrupt, d.ID(), d.Sequence())
+				}
+				if err != nil {
+					x.found(Corruption{What: CorruptSnapshot, Device: s.Device, Damage: persistence.Damage{Err: err}})
+				} else if s.Sequence <= j.stored {
 					found[s.Device] = d
 				}
 			}
@@ -159,6 +170,12 @@ func (x *executor) rebuild(ctx context.Context, w *loadWant) (*Device, error) {
 		return nil, fmt.Errorf("rebuild %s: %w", id, err)
 	}
 	newestFirst := persistence.Range{From: maxTime, To: minTime, MaxSequence: w.asOf}
+	if x.corrupt != nil {
+		newestFirst.Damaged = func(d persistence.Damage) {
+			x.found(Corruption{What: CorruptChunk, Device: id, Damage: d})
+			r.Damaged(d, w.latest)
+		}
+	}
 	if w.asOf > 0 {
 		if err := x.archive.Scan(ctx, x.shard, id, newestFirst, r.Add); err != nil {
 			return nil, fmt.Errorf("read readings of %s: %w", id, err)
@@ -322,6 +339,8 @@ func (p *replayer) tries(o *op) (ok bool) {
 // there are rows now, so some have expired since (a bucket's readings only grow in number, but for a deletion,
 // which takes the rollup too); it knows more, is returned, and nothing is to be written.
 //
+// It is kept, too, when some of the bucket's rows cannot be read: it knows them, or nobody does.
+//
 // A replay finds either the one that was kept or the one that was written, and what has expired meanwhile only
 // makes it keep that. More late readings than have expired do make a smaller one: rows do not tell a reading that
 // was new from one that replaced another.
@@ -329,6 +348,13 @@ func (x *executor) recompute(ctx context.Context, b *dirtyBucket) (row persisten
 	key := b.key
 	var rows []persistence.Row
 	within := persistence.Range{From: key.start, To: key.start + int64(key.step) - 1}
+	damaged := false
+	if x.corrupt != nil {
+		within.Damaged = func(d persistence.Damage) {
+			damaged = true
+			x.found(Corruption{What: CorruptChunk, Device: key.entry.id, Damage: d})
+		}
+	}
 	err = x.archive.Scan(ctx, x.shard, key.entry.id, within, func(r *persistence.Row) bool {
 		rows = append(rows, persistence.Row{Time: r.Time, Sequence: r.Sequence, Values: slices.Clone(r.Values)})
 		return true
@@ -336,12 +362,18 @@ func (x *executor) recompute(ctx context.Context, b *dirtyBucket) (row persisten
 	if err != nil {
 		return row, false, err
 	}
+	if damaged {
+		return row, true, nil
+	}
 	row = RollupOf(key.step, key.start, rows)
 	if x.limits.Classes.Forever() {
 		return row, false, nil
 	}
 	// Whatever the device's class is now: it may have been another when the rows came.
 	at := persistence.Range{From: key.start, To: key.start, Limit: 1}
+	if x.corrupt != nil { // the new one takes its place
+		at.Damaged = func(d persistence.Damage) { x.found(Corruption{What: CorruptRollup, Device: key.entry.id, Damage: d}) }
+	}
 	err = x.archive.Rollups(ctx, x.shard, key.entry.id, key.step, at, func(r *persistence.RollupRow) bool {
 		if kept = r.Count > row.Count; kept {
 			row = *r

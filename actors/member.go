@@ -28,6 +28,7 @@ type Parts struct {
 	Outside     Outside
 	Stored      func(site, producer string, news StoredNews) // tells a producer how far it is stored; must not wait
 	Notice      func(Notice)                                 // counts; nil = none
+	Corrupt     func(what string)                            // counts what was found damaged; nil = none
 }
 
 // Options of a member.
@@ -365,6 +366,7 @@ func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, err
 		shard: shard, archive: p.Archive, snapshots: p.Snapshots, log: p.Log, cells: p.Checkpoints,
 		outside: p.Outside, epoch: k.Epoch, offset: k.Offset, revision: revision, limits: &m.cfg.Limits, fleet: &m.cfg.Fleet,
 		inspect: m.options.Inspect, guilty: plan.Starts.Guilty, accounts: m.cfg.Retire,
+		corrupt: func(c Corruption) { m.corrupt(shard, c) },
 	}
 	if data, err = k.Encode(); err != nil {
 		return nil, fmt.Errorf("encode the checkpoint: %w", err)
@@ -523,12 +525,16 @@ func (m *Member) readTable(ctx context.Context, b *started, snapshots bool) erro
 	}
 	err = m.parts.Snapshots.Scan(ctx, shard, k.Generation, func(s persistence.Snapshot) bool {
 		head, err := PeekSnapshot(s.Data)
-		if err == nil && head.Sequence == s.Sequence && head.Sequence <= k.Stored {
+		if err != nil {
+			b.exec.found(Corruption{What: CorruptSnapshot, Device: s.Device, Damage: persistence.Damage{Err: err}})
+		} else if head.Sequence == s.Sequence && head.Sequence <= k.Stored {
 			b.snaps = append(b.snaps, head)
 		}
 		return true
 	})
-	if err != nil {
+	if errors.Is(err, persistence.ErrCorrupt) {
+		b.exec.found(Corruption{What: CorruptSnapshot, Damage: persistence.Damage{Err: err}})
+	} else if err != nil {
 		m.log.Warn("cannot list snapshots; devices are loaded one by one", "shard", int(shard), "error", err)
 	}
 	return nil

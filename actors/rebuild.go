@@ -72,6 +72,7 @@ type Rebuild struct {
 	most    int
 	minutes bool
 	enough  bool
+	placed  bool // hour and minute stand where the newest reading is, or may have been
 }
 
 // assignedReach is how far before the newest event time (ms) rows are looked at for times that were
@@ -127,19 +128,16 @@ func (r *Rebuild) Add(row *persistence.Row) bool {
 	t := row.Time
 	if d.newest == never {
 		d.newest = t
-		d.hour.begin(messages.Hour.Start(t))
-		if r.minutes {
-			d.minute.begin(messages.Minute.Start(t))
-		}
+		r.place(t)
 	}
 	if row.Flags&persistence.FlagAssigned != 0 {
 		d.lastAssigned = max(d.lastAssigned, t)
 	}
 	inHour := d.hour.holds(messages.Hour, t)
-	if inHour {
+	if inHour && d.hour.whole {
 		d.hour.add(t, row.Values)
 	}
-	if d.minute.holds(messages.Minute, t) {
+	if d.minute.holds(messages.Minute, t) && d.minute.whole {
 		d.minute.add(t, row.Values)
 	}
 	if t <= d.floor || d.tooOld(t) || int(d.window.count) >= r.most {
@@ -151,6 +149,34 @@ func (r *Rebuild) Add(row *persistence.Row) bool {
 	}
 	r.enough = !inHour && d.dropped != never && t < d.newest-assignedReach
 	return !r.enough
+}
+
+// place has the device hold the hour and the minute of event time t, its newest.
+func (r *Rebuild) place(t int64) {
+	if r.placed {
+		return
+	}
+	r.placed = true
+	r.d.hour.begin(messages.Hour.Start(t))
+	if r.minutes {
+		r.d.minute.begin(messages.Minute.Start(t))
+	}
+}
+
+// Damaged says that readings between the last one added and the next cannot be read. The state goes without
+// them, but no hour or minute that had some counts as whole: memory would put its part in the place of what
+// the archive has. latest is an event time that no reading is after, because a store does not know how far
+// what it cannot read reaches.
+func (r *Rebuild) Damaged(damage persistence.Damage, latest int64) {
+	r.place(max(damage.From, min(damage.To, latest)))
+	for _, held := range []struct {
+		b    *bucket
+		step messages.Step
+	}{{&r.d.hour, messages.Hour}, {&r.d.minute, messages.Minute}} {
+		if b := held.b; b.held && damage.From < b.start+int64(held.step) && damage.To >= b.start {
+			b.spoil()
+		}
+	}
 }
 
 // Finish returns the device. Its counts are zero and its status unknown until it sends.

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -23,6 +24,8 @@ func (w *world) mishap() {
 		for _, kept := range w.snaps.kept {
 			delete(kept, messages.DeviceID{Site: "site", Device: w.names[w.rnd.IntN(len(w.names))]})
 		}
+	case 4: // a snapshot is damaged on its disk: a bit turns, or its end is missing
+		w.damageSnapshot(w.names[w.rnd.IntN(len(w.names))])
 	case 3:
 		if w.rnd.IntN(2) == 0 {
 			w.copied = &beside{w.stream.copy(), w.cells.copy(), w.leases.copy()}
@@ -105,5 +108,23 @@ func (w *world) mustTell() {
 	}
 	for range w.rnd.IntN(30) {
 		w.publish()
+	}
+}
+
+// damageSnapshot spoils what the snapshot store has of one device, in every generation.
+func (w *world) damageSnapshot(name string) {
+	id := messages.DeviceID{Site: "site", Device: name}
+	for _, kept := range w.snaps.kept {
+		snap, ok := kept[id]
+		if !ok {
+			continue
+		}
+		w.rebuilt = true
+		if snap.Data = bytes.Clone(snap.Data); w.rnd.IntN(4) == 0 {
+			snap.Data = snap.Data[:w.rnd.IntN(len(snap.Data))]
+		} else {
+			snap.Data[w.rnd.IntN(len(snap.Data))] ^= 1 << w.rnd.IntN(8)
+		}
+		kept[id] = snap
 	}
 }

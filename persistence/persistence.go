@@ -25,6 +25,9 @@ var (
 	ErrConflict = errors.New("changed meanwhile")
 	// ErrUnreachable means that the store gave no answer: it is away, cut off or overloaded. Ask again later.
 	ErrUnreachable = errors.New("the store cannot be reached now")
+	// ErrCorrupt means that what is stored is not what was written: a checksum or a form is wrong. Nothing
+	// of it is given out, and trying again cannot help.
+	ErrCorrupt = errors.New("corrupt")
 )
 
 // Row flags.
@@ -95,6 +98,17 @@ type Range struct {
 	From, To    int64
 	Limit       int    // most rows, 0 = no limit
 	MaxSequence uint64 // rows with a higher stream sequence are skipped, 0 = no limit
+
+	// Damaged is told of each stretch that cannot be read, in the scan's order among the rows, and the
+	// scan goes on behind it. nil: the first one ends the scan with an error that wraps ErrCorrupt.
+	Damaged func(Damage)
+}
+
+// Damage is a stretch of a device's event times, both ends included, in which readings or rollups are
+// stored that are not as they were written.
+type Damage struct {
+	From, To int64
+	Err      error // what was found, and where
 }
 
 // Archive keeps every reading. All methods may be called by many goroutines at once. Writes are

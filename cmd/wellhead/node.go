@@ -249,7 +249,8 @@ func (n *node) openMember(ctx context.Context) error {
 			Stored: func(site, producer string, s actors.StoredNews) {
 				outside.Stored(site, producer, stream.Stored(s))
 			},
-			Notice: func(notice actors.Notice) { n.metrics.WentBack(string(notice.Kind)) },
+			Notice:  func(notice actors.Notice) { n.metrics.WentBack(string(notice.Kind)) },
+			Corrupt: n.metrics.Corrupt,
 		},
 	})
 	if err := n.member.Start(); err != nil {

@@ -31,6 +31,7 @@ type Metrics struct {
 	requests *prometheus.HistogramVec
 
 	wentBack *prometheus.CounterVec
+	corrupt  *prometheus.CounterVec // by what
 	lost     prometheus.Counter
 	handoffs prometheus.Histogram
 
@@ -75,6 +76,10 @@ func New() *Metrics {
 			Name: "wellhead_went_back_total",
 			Help: "Times that a stream or the snapshots were found older than the checkpoint says, or a hole was found. what: stream, snapshots, hole.",
 		}, []string{"what"}),
+		corrupt: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wellhead_corrupt_total",
+			Help: "Times that something in a store was found damaged, and was not used. what: snapshot, chunk, rollup.",
+		}, []string{"what"}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wellhead_live_events_lost_total", Help: "Events that listeners of live events missed because they read too slowly.",
 		}),
@@ -86,7 +91,10 @@ func New() *Metrics {
 	for _, what := range []string{WentBackStream, WentBackSnapshots, WentBackHole} {
 		m.wentBack.WithLabelValues(what) // 0 from the start: an alert on an increase needs it
 	}
-	m.registry.MustRegister(m.stores, m.requests, m.wentBack, m.lost, m.handoffs,
+	for _, what := range []string{"snapshot", "chunk", "rollup"} {
+		m.corrupt.WithLabelValues(what)
+	}
+	m.registry.MustRegister(m.stores, m.requests, m.wentBack, m.corrupt, m.lost, m.handoffs,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -111,6 +119,9 @@ func (m *Metrics) WentBack(what string) { m.wentBack.WithLabelValues(what).Inc()
 
 // HandedOver records how long a shard stood still while it came to this member.
 func (m *Metrics) HandedOver(pause time.Duration) { m.handoffs.Observe(pause.Seconds()) }
+
+// Corrupt counts something in a store that was found damaged; it fits actors.Parts.Corrupt.
+func (m *Metrics) Corrupt(what string) { m.corrupt.WithLabelValues(what).Inc() }
 
 // EventsLost counts events that a listener missed; it fits api.Options.EventsLost.
 func (m *Metrics) EventsLost(n int) { m.lost.Add(float64(n)) }

@@ -35,8 +35,15 @@ func (a *Archive) scanChunks(ctx context.Context, w *walk, id messages.DeviceID,
 	}
 	take := func(bucket int64, rows *gocql.Iter) bool {
 		b.Reset()
-		if broken = a.decodeChunks(b, bucket, rows); broken != nil {
-			return false
+		if err := a.decodeChunks(b, bucket, rows); err != nil {
+			if r.Damaged == nil {
+				broken = err
+				return false
+			}
+			// of the bucket's other chunks nothing is given out: a reading that replaced one of theirs may be lost
+			length := a.bucketLength(readings)
+			r.Damaged(persistence.Damage{From: bucket * length, To: bucket*length + length - 1, Err: fmt.Errorf("%v: %w", id, err)})
+			return true
 		}
 		given, more := w.give(b, left, fn)
 		left -= given

@@ -7,7 +7,6 @@ package chunk
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
@@ -15,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/persistence"
 )
 
 // A chunk is one or more frames, in the order they were written:
@@ -89,7 +89,7 @@ var (
 	powers     = [maxPlaces + 1]float64{1, 10, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
 
 	// ErrCorrupt means that the bytes are no chunk, or not the one that was written.
-	ErrCorrupt = errors.New("corrupt chunk")
+	ErrCorrupt = fmt.Errorf("%w chunk", persistence.ErrCorrupt)
 )
 
 // Encoder turns blocks into frames. It keeps its scratch memory; not for concurrent use.

@@ -49,13 +49,15 @@ func Merge(values [][]byte) []byte {
 	return out
 }
 
-// MergeRollups returns the value with the highest sequence, the newest of equals; a corrupt one wins, so that it is seen.
+// MergeRollups returns the value with the highest sequence, the newest of equals. A corrupt one, of which that is
+// not known, counts as what is newest so far: so it is seen, until the rollup is written again.
 func MergeRollups(values [][]byte) []byte {
 	best, highest := values[0], uint64(0)
 	for _, value := range values {
 		body, err := rollupBody(value)
 		if err != nil {
-			return value
+			best, highest = value, 0
+			continue
 		}
 		if sequence, _ := binary.Uvarint(body); sequence >= highest {
 			best, highest = value, sequence

@@ -2,7 +2,6 @@ package chunk
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
@@ -27,7 +26,7 @@ const (
 )
 
 // ErrRollup means that the bytes are no rollup, or not the one that was written.
-var ErrRollup = errors.New("corrupt rollup")
+var ErrRollup = fmt.Errorf("%w rollup", persistence.ErrCorrupt)
 
 // AppendRollup appends the value of r. The encoder is only used for its scratch memory.
 func (e *Encoder) AppendRollup(dst []byte, r *persistence.RollupRow) []byte {

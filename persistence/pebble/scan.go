@@ -25,7 +25,7 @@ func (s *store) walk(ctx context.Context, lower, upper []byte, backwards bool, f
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, iter.Close()) }()
+	defer func() { err = errors.Join(err, corrupt(iter.Close())) }()
 	start, next := iter.First, iter.Next
 	if backwards {
 		start, next = iter.Last, iter.Prev
@@ -36,7 +36,7 @@ func (s *store) walk(ctx context.Context, lower, upper []byte, backwards bool, f
 		}
 		value, err := iter.ValueAndErr()
 		if err != nil {
-			return fmt.Errorf("%s: %w", describeKey(iter.Key()), err)
+			return fmt.Errorf("%s: %w", describeKey(iter.Key()), corrupt(err))
 		}
 		if more, err := fn(iter.Key(), value); err != nil {
 			return fmt.Errorf("%s: %w", describeKey(iter.Key()), err)
@@ -65,10 +65,15 @@ func (a *Archive) Scan(ctx context.Context, shard messages.Shard, id messages.De
 	s := scan{low: low, high: high, backwards: r.From > r.To, limit: r.Limit, floor: a.deleted(shard, id), ceiling: ceiling(r), fn: fn}
 	b := blocks.Get().(*chunk.Block)
 	defer func() { b.Reset(); blocks.Put(b) }()
-	err := a.walk(ctx, lower, upper, s.backwards, func(_, value []byte) (bool, error) {
+	err := a.walkPast(ctx, prefix, lower, upper, &r, func(key, value []byte) (bool, error) {
 		b.Reset()
 		if err := b.Decode(value); err != nil {
-			return false, err
+			if r.Damaged == nil {
+				return false, err
+			}
+			number := readInt(key[len(prefix):])
+			r.Damaged(damagedSlices(number, number, fmt.Errorf("%s: %w", describeKey(key), err)))
+			return true, nil
 		}
 		b.Normalize()
 		return s.rows(b), nil
@@ -138,7 +143,12 @@ func (a *Archive) Rollups(ctx context.Context, shard messages.Shard, id messages
 	var row persistence.RollupRow
 	err := a.walk(ctx, lower, upper, r.From > r.To, func(key, value []byte) (bool, error) {
 		if err := chunk.DecodeRollup(value, &row); err != nil {
-			return false, err
+			if r.Damaged == nil {
+				return false, err
+			}
+			start := readInt(key[len(prefix):])
+			r.Damaged(persistence.Damage{From: start, To: start + int64(step) - 1, Err: fmt.Errorf("%s: %w", describeKey(key), err)})
+			return true, nil
 		}
 		if row.Sequence <= floor || row.Sequence > ceiling {
 			return true, nil

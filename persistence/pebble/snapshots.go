@@ -204,7 +204,7 @@ func (s *Snapshots) Get(ctx context.Context, shard messages.Shard, generation ui
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("get snapshot of %v: %w", id, err)
+			return nil, fmt.Errorf("get snapshot of %v: %w", id, corrupt(err))
 		}
 		one, err := decodeSnapshot(id, slices.Clone(value))
 		if err = errors.Join(err, closer.Close()); err != nil {
@@ -217,7 +217,7 @@ func (s *Snapshots) Get(ctx context.Context, shard messages.Shard, generation ui
 
 func decodeSnapshot(id messages.DeviceID, value []byte) (persistence.Snapshot, error) {
 	if len(value) < 8 {
-		return persistence.Snapshot{}, fmt.Errorf("snapshot of %d bytes", len(value))
+		return persistence.Snapshot{}, fmt.Errorf("%w snapshot: %d bytes", persistence.ErrCorrupt, len(value))
 	}
 	return persistence.Snapshot{Device: id, Sequence: binary.BigEndian.Uint64(value), Data: value[8:]}, nil
 }
