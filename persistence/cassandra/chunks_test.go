@@ -184,6 +184,7 @@ func TestDamagedChunk(t *testing.T) {
 		}
 	}
 	bucket := bucketOf(start, int64(messages.Hour))
+	appendAll(t, a, at(start+int64(messages.Hour), 3))
 	damaged := []byte(strings.Clone(string(data)))
 	damaged[len(damaged)-1] ^= 4
 	for name, spoil := range map[string]func(){
@@ -204,10 +205,17 @@ func TestDamagedChunk(t *testing.T) {
 		if !errors.Is(err, chunk.ErrCorrupt) || !strings.Contains(err.Error(), "s/d") || !strings.Contains(err.Error(), "2026-01-02T03:00:00Z to 2026-01-02T04:00:00Z") {
 			t.Errorf("%s: the error does not tell what and where: %v", name, err)
 		}
+		var damages []persistence.Damage
+		past := persistence.Range{From: start + 2*int64(messages.Hour), To: start, Damaged: func(d persistence.Damage) { damages = append(damages, d) }}
+		var rest []int64
+		err = a.Scan(ctx, 1, messages.DeviceID{Site: "s", Device: "d"}, past, func(r *persistence.Row) bool { rest = append(rest, r.Time); return true })
+		if err != nil || len(rest) != 1 || len(damages) != 1 || damages[0].From != start || damages[0].To != start+int64(messages.Hour)-1 || !errors.Is(damages[0].Err, persistence.ErrCorrupt) {
+			t.Errorf("%s: past it: rows %v, damage %+v, %v", name, rest, damages, err)
+		}
 	}
 	put(bucket, data)
-	if got := countRows(t, a, "d"); got != 2 {
-		t.Errorf("repaired: %d readings, want 2", got)
+	if got := countRows(t, a, "d"); got != 3 {
+		t.Errorf("repaired: %d readings, want 3", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 
@@ -23,7 +24,14 @@ func corrupt(err error) error {
 
 // damagedSlices is the damage of the slices with these numbers, both included.
 func damagedSlices(first, last int64, err error) persistence.Damage {
-	return persistence.Damage{From: first * slice, To: last*slice + slice - 1, Err: err}
+	d := persistence.Damage{From: math.MinInt64, To: math.MaxInt64, Err: err}
+	if first > math.MinInt64/slice {
+		d.From = first * slice
+	}
+	if last < math.MaxInt64/slice {
+		d.To = last*slice + slice - 1
+	}
+	return d
 }
 
 // walkPast is walk over the chunks of one device, whose keys begin with prefix. Where a block of a file is
@@ -31,12 +39,9 @@ func damagedSlices(first, last int64, err error) persistence.Damage {
 func (a *Archive) walkPast(ctx context.Context, prefix, lower, upper []byte, r *persistence.Range, fn func(key, value []byte) (bool, error)) error {
 	backwards := r.From > r.To
 	for {
+		var at []byte // the last key that was given out; the walk holds on to its bounds
 		err := a.walk(ctx, lower, upper, backwards, func(key, value []byte) (bool, error) {
-			if backwards {
-				upper = append(upper[:0], key...)
-			} else {
-				lower = append(append(lower[:0], key...), 0)
-			}
+			at = append(at[:0], key...)
 			return fn(key, value)
 		})
 		if err == nil || r.Damaged == nil || !errors.Is(err, persistence.ErrCorrupt) {
@@ -45,29 +50,45 @@ func (a *Archive) walkPast(ctx context.Context, prefix, lower, upper []byte, r *
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		switch {
+		case at == nil:
+		case backwards:
+			upper = at
+		default:
+			lower = append(at, 0)
+		}
 		first, last, finding := a.unreadable(prefix, lower, upper, backwards)
 		if finding != nil {
 			return errors.Join(err, finding)
 		}
-		r.Damaged(damagedSlices(first, last, err))
+		// Pebble gives a key out only when it has seen the next one, so the last before the damage is still to come.
+		before, behind := [2][]byte{lower, sliceKey(prefix, first)}, [2][]byte{sliceKey(prefix, last+1), upper}
 		if backwards {
-			upper = appendInt(slices.Clone(prefix), first)
-		} else {
-			lower = appendInt(slices.Clone(prefix), last+1)
+			before, behind = behind, before
 		}
-		if bytes.Compare(lower, upper) >= 0 {
+		more := true
+		if err := a.walk(ctx, before[0], before[1], backwards, func(key, value []byte) (_ bool, err error) {
+			more, err = fn(key, value)
+			return more, err
+		}); err != nil || !more {
+			return err
+		}
+		r.Damaged(damagedSlices(first, last, err))
+		if lower, upper = behind[0], behind[1]; bytes.Compare(lower, upper) >= 0 {
 			return nil
 		}
 	}
 }
 
+func sliceKey(prefix []byte, number int64) []byte { return appendInt(slices.Clone(prefix), number) }
+
 // unreadable returns the first and the last slice of a stretch that cannot be read, the nearest one to
 // where a walk of [lower, upper) begins. Which keys a damaged block holds is not known: its neighbours are
 // found by trying. Where several are damaged the stretch may reach from one to the next.
 func (a *Archive) unreadable(prefix, lower, upper []byte, backwards bool) (first, last int64, err error) {
-	key := func(number int64) []byte { return appendInt(slices.Clone(prefix), number) }
-	readable := func(lower, upper []byte, backwards bool) bool {
-		readErr := a.walk(context.Background(), lower, upper, backwards, func(_, _ []byte) (bool, error) { return false, nil })
+	// readable: all of it, or only where a walk begins
+	readable := func(lower, upper []byte, all bool) bool {
+		readErr := a.walk(context.Background(), lower, upper, backwards, func(_, _ []byte) (bool, error) { return all, nil })
 		if readErr != nil && !errors.Is(readErr, persistence.ErrCorrupt) {
 			err = readErr
 		}
@@ -77,14 +98,13 @@ func (a *Archive) unreadable(prefix, lower, upper []byte, backwards bool) (first
 	if len(lower) > len(prefix)+8 {
 		low++
 	}
-	count := int(high - low)
+	key := func(number int64) []byte { return sliceKey(prefix, number) }
 	if backwards {
-		// from the newest on: the first end at which what is before it can be read, then what is behind it
-		above := sort.Search(count, func(i int) bool { return readable(lower, key(high-1-int64(i)), true) })
-		first = high - 1 - int64(above)
-		behind := sort.Search(int(high-first-1), func(i int) bool { return readable(key(first+1+int64(i)), upper, false) })
-		return first, first + int64(behind), err
+		first = high - 1 - int64(sort.Search(int(high-low), func(i int) bool { return readable(lower, key(high-1-int64(i)), false) }))
+		last = first + int64(sort.Search(int(high-1-first), func(i int) bool { return readable(key(first+1+int64(i)), upper, true) }))
+		return first, last, err
 	}
-	behind := sort.Search(count, func(i int) bool { return readable(key(low+1+int64(i)), upper, false) })
-	return low, low + int64(behind), err
+	last = low + int64(sort.Search(int(high-low), func(i int) bool { return readable(key(low+1+int64(i)), upper, false) }))
+	first = last - int64(sort.Search(int(last-low), func(i int) bool { return readable(lower, key(last-int64(i)), true) }))
+	return first, last, err
 }
