@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -21,6 +22,9 @@ var blocks = sync.Pool{New: func() any { return new(chunk.Block) }}
 // walk calls fn for each key in [lower, upper), backwards if so asked, until fn returns false or an
 // error. It looks at the context before each.
 func (s *store) walk(ctx context.Context, lower, upper []byte, backwards bool, fn func(key, value []byte) (bool, error)) (err error) {
+	if upper != nil && bytes.Compare(lower, upper) >= 0 {
+		return nil // pebble would read the block around it
+	}
 	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return err
