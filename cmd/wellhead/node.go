@@ -38,6 +38,7 @@ type node struct {
 	server    *stream.Server // nil with an outside one
 	streams   *stream.Streams
 	archive   persistence.Archive
+	wrap      func(persistence.Archive) persistence.Archive
 	snapshots persistence.Snapshots
 	member    *actors.Member
 	cluster   *meeting       // nil when this is the only member
@@ -55,8 +56,13 @@ type node struct {
 }
 
 // openNode starts all parts. On an error what was started is closed.
-func openNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{cfg: cfg, log: log, metrics: telemetry.New(), draining: make(chan struct{})}
+func openNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node, error) {
+	return openNodeOn(ctx, cfg, log, func(a persistence.Archive) persistence.Archive { return a })
+}
+
+// openNodeOn is openNode with what a test makes of the archive, to hold it or to have it fail.
+func openNodeOn(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap func(persistence.Archive) persistence.Archive) (_ *node, err error) {
+	n := &node{cfg: cfg, log: log, wrap: wrap, metrics: telemetry.New(), draining: make(chan struct{})}
 	n.ctx, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -158,7 +164,7 @@ func (n *node) openArchive(ctx context.Context) error {
 		return fmt.Errorf("open the archive: %w", err)
 	}
 	n.expireWith(local)
-	n.archive = persistence.ObservedArchive(archive, n.metrics.Store("archive"))
+	n.archive = persistence.ObservedArchive(n.wrap(archive), n.metrics.Store("archive"))
 	n.closing(func() { n.closed("archive", archive.Close()) })
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"wellhead": main})
+	testscript.Main(m, map[string]func(){"wellhead": main, "wellhead-held": serveHeld})
 }
 
 // TestScripts runs the scripts in testdata/script: what a user types and what comes of it. The command
