@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-SEEDS   ?= 2000
+SEEDS   ?= 10000
 KILLS   ?= 20
 OUTAGES ?= 6
 STAGES  ?=
@@ -18,8 +18,9 @@ CASES   ?= batch heard device single latency fleet
 COUNT   ?= 3
 READINGS ?= 31145914
 LAYOUT  ?= rows
+OVERLOAD ?= 10m
 
-.PHONY: help build run cluster setup test check format generate bench bench-whole chaos simulate-faults break-laws fixture web cover clean headline recordings
+.PHONY: help build run cluster setup test check format generate bench bench-whole chaos simulate-faults overload break-laws fixture web cover clean headline recordings
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +64,11 @@ recordings: ## replay and verify every recording in WELLHEAD_TESTDATA on Cassand
 chaos: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis, an outside NATS server 10 times; take away disk, Cassandra and Redis OUTAGES=6 times longer
 	WELLHEAD_KILLS=$(KILLS) WELLHEAD_NATS_KILLS=10 WELLHEAD_OUTAGES=$(OUTAGES) scripts/test setup system
 
-simulate-faults: ## run the shard's core through SEEDS=2000 seeds of faults
+simulate-faults: ## run the shard's core through SEEDS=10000 seeds of faults; more by SEEDS=100000
 	WELLHEAD_SEEDS=$(SEEDS) scripts/test simulation
+
+overload: ## offer ten times what the archive is held to for OVERLOAD=10m, stop it meanwhile, verify all; draws docs/overload.svg
+	OVERLOAD=$(OVERLOAD) OVERLOAD_PLOT=$(CURDIR)/docs/overload.svg $(GO) test -count=1 -timeout 60m ./cmd/wellhead -run '^TestOverload$$' -v
 
 break-laws: ## break each law of replay and ownership once and want the simulation to see it
 	WELLHEAD_BREAK_LAWS=1 $(GO) test ./actors -run TestBrokenLawsAreSeen -v -timeout 60m

@@ -123,4 +123,3 @@ func TestDamagedChunkEndsNothing(t *testing.T) {
 		t.Errorf("asked: got error %v", err)
 	}
 }
-

@@ -104,30 +104,51 @@ func (h *heldArchive) turn(n int) (time.Time, error) {
 	if h.next.Before(now) {
 		h.next = now
 	}
+	if h.next.After(now.Add(20 * time.Second)) {
+		return time.Time{}, errHeld // it could not be done in the time that is given
+	}
 	h.next = h.next.Add(time.Duration(n) * time.Second / time.Duration(h.rate))
 	return h.next, nil
 }
 
+// heldAtOnce is about how many readings of an Append wait for their turn together.
+const heldAtOnce = 500
+
+// Append takes its devices part by part, as a slow store does: when the time is up some are stored.
 func (h *heldArchive) Append(ctx context.Context, b *persistence.Batch) error {
-	n := 0
-	for i := range b.Devices {
-		n += len(b.Devices[i].Rows)
+	var failed error
+	for from := 0; from < len(b.Devices); {
+		to, n := from, 0
+		for to < len(b.Devices) && n < heldAtOnce {
+			n += len(b.Devices[to].Rows)
+			to++
+		}
+		part := persistence.Batch{Shard: b.Shard, Devices: b.Devices[from:to]}
+		if err := h.wait(ctx, n); err == nil {
+			failed = errors.Join(failed, h.Archive.Append(ctx, &part))
+		} else {
+			failed = err
+			for i := range part.Devices {
+				part.Devices[i].Err = err
+			}
+		}
+		from = to
 	}
+	return failed
+}
+
+// wait waits for the turn of n readings.
+func (h *heldArchive) wait(ctx context.Context, n int) error {
 	at, err := h.turn(n)
-	if err == nil {
-		select {
-		case <-time.After(time.Until(at)):
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-	}
 	if err != nil {
-		for i := range b.Devices {
-			b.Devices[i].Err = err
-		}
 		return err
 	}
-	return h.Archive.Append(ctx, b)
+	select {
+	case <-time.After(time.Until(at)):
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (h *heldArchive) Scan(ctx context.Context, shard messages.Shard, id messages.DeviceID, r persistence.Range, fn func(*persistence.Row) bool) error {

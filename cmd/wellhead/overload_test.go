@@ -33,24 +33,29 @@ type second struct {
 // TestOverload offers ten times of what the archive is held to, with streams so small that they fill after a
 // fifth of the time, and stops the archive from half of it to seven tenths: questions are answered all the
 // time, memory stays flat, and all that was acknowledged is stored in the end. OVERLOAD=10m runs it in full and
-// draws docs/overload.svg (make overload); OVERLOAD=off leaves it out; without it runs for a minute when asked
-// to with WELLHEAD_OVERLOAD_SHORT.
+// draws docs/overload.svg (make overload); OVERLOAD=60s is the short form.
 func TestOverload(t *testing.T) {
 	const rate, devices = 2000, 500
+	const valueBytes, leastStream = 3.25, float64(16 << 20) // of a value in the stream, measured; what a stream has at least
 	length, err := time.ParseDuration(os.Getenv("OVERLOAD"))
 	if err != nil {
 		t.Skip("set OVERLOAD=60s, or run make overload")
 	}
 	seconds := int(length / time.Second)
+	// A fifth of the time fills the stream: of a long run its size is made for that, of a short one the readings are.
+	surplus := 9 * rate * seconds / 5
+	streamBytes := int(max(leastStream, 4*valueBytes*float64(surplus)))
+	channels := min(64, max(4, int(leastStream/valueBytes/float64(surplus))+1))
 	m := startHeld(t, rate, length, map[string]string{
-		"WELLHEAD_SHARDS": "2", "WELLHEAD_STREAM_MAX_BYTES": strconv.Itoa(max(1<<20, seconds*rate*9/5*24/2)),
+		"WELLHEAD_SHARDS": "1", "WELLHEAD_STREAM_MAX_BYTES": strconv.Itoa(streamBytes),
 		"WELLHEAD_WORK_FLUSH_BYTES": "32KiB", "WELLHEAD_LIMITS_IN_FLIGHT": "128MiB",
+		"WELLHEAD_WORK_SNAPSHOT_WITHIN": "5s", "WELLHEAD_WORK_PURGE_EVERY": "1s",
 	})
 	// held for the whole time and filling the streams at once, this is what goes in
 	readings := rate * seconds * 26 / 10 / devices
 	load := exec.CommandContext(t.Context(), os.Args[0])
 	load.Args = []string{
-		"wellhead", "simulate", "--server", m.nats, "--site", "load", "--devices", strconv.Itoa(devices), "--readings", strconv.Itoa(readings),
+		"wellhead", "simulate", "--server", m.nats, "--site", "load", "--devices", strconv.Itoa(devices), "--readings", strconv.Itoa(readings), "--channels", strconv.Itoa(channels),
 		"--rate", strconv.Itoa(10*rate) + "/s", "--json",
 	}
 	var sent, loadErr bytes.Buffer
@@ -77,6 +82,9 @@ func TestOverload(t *testing.T) {
 	m.verify(t, out.Verify)
 	recovered := time.Since(begun) - length
 	t.Logf("%d readings acknowledged in %.0f s, all stored; verified %.0f s after the archive was let go", out.Acknowledged, out.Seconds, recovered.Seconds())
+	if free := float64(out.Sent) / (10 * rate); out.Seconds < 2*free {
+		t.Errorf("the load ended after %.0f s, %.0f s without an overload: the streams never filled", out.Seconds, free)
+	}
 	judge(t, shown, seconds)
 	if to := os.Getenv("OVERLOAD_PLOT"); to != "" {
 		title := fmt.Sprintf("overload: archive held to %d readings/s, %d offered, for %v", rate, 10*rate, length)
