@@ -25,7 +25,12 @@ func (w *world) mishap() {
 			delete(kept, messages.DeviceID{Site: "site", Device: w.names[w.rnd.IntN(len(w.names))]})
 		}
 	case 4: // a snapshot is damaged on its disk: a bit turns, or its end is missing
-		w.damageSnapshot(w.names[w.rnd.IntN(len(w.names))])
+		for _, name := range w.names {
+			w.damageSnapshot(name)
+		}
+		if w.rnd.IntN(2) == 0 {
+			w.crash() // so that they are wanted
+		}
 	case 3:
 		if w.rnd.IntN(2) == 0 {
 			w.copied = &beside{w.stream.copy(), w.cells.copy(), w.leases.copy()}
