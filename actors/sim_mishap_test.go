@@ -121,7 +121,7 @@ func (w *world) damageSnapshot(name string) {
 	id := messages.DeviceID{Site: "site", Device: name}
 	for _, kept := range w.snaps.kept {
 		snap, ok := kept[id]
-		if !ok {
+		if !ok || len(snap.Data) == 0 {
 			continue
 		}
 		w.rebuilt = true
