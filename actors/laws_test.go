@@ -29,6 +29,7 @@ var brokenLaws = []struct{ law, file, from, to string }{
 	{"a rollup waits for the rows that touched it", "core_rollup.go", "b.after = c.gather.no", "b.after = 0"},
 	{"older snapshots are void after the store went back", "start.go", "f.Marker.Snapshotted < c.Snapshotted", "false"},
 	{"a stream that went back begins above all that was used", "start.go", "base := max(c.Reserved, c.Stored)", "base := uint64(0)"},
+	{"a damaged snapshot is not used", "device_snapshot.go", "case crc32.Checksum(data[:n], castagnoli) != binary.LittleEndian.Uint32(data[n:]):", "case false:"},
 	{"a lost snapshot is not taken for a new device", "execute.go", "d, err := x.rebuild(ctx, w)", "d, err := NewDevice(w.entry.id, w.settings), error(nil)"},
 	{"a site's deletion reaches devices that are not in memory", "core_take.go", "e.phase != fresh {\n			c.giveWork(e, work{control", "e.phase == active {\n			c.giveWork(e, work{control"},
 	{"a device that panicked was deleted with its site", "execute.go", "p.device.ApplyControl(seq, millis(m.Arrival), p.writeTime, c, &merged)", "_ = p.device"},

@@ -28,7 +28,7 @@ func (w *world) mishap() {
 		for _, name := range w.names {
 			w.damageSnapshot(name)
 		}
-		if w.rnd.IntN(2) == 0 {
+		if w.rnd.IntN(6) == 0 {
 			w.crash() // so that they are wanted
 		}
 	case 3:
