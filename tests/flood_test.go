@@ -131,14 +131,14 @@ func TestFloodClient(t *testing.T) {
 var quietClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 
 // compare compares the 99th percentiles, and tells when that in the flood is more than so many times the other.
-func compare(t *testing.T, what string, times time.Duration, quiet, flood []time.Duration) (far []string) {
+func compare(t *testing.T, what string, times int, quiet, flood []time.Duration) (far []string) {
 	t.Helper()
 	slices.Sort(quiet)
 	slices.Sort(flood)
 	p := func(list []time.Duration, percent int) time.Duration { return list[len(list)*percent/100] }
 	t.Logf("%s: quiet p50 %v p99 %v (%d), in the flood p50 %v p99 %v (%d)", what,
 		p(quiet, 50), p(quiet, 99), len(quiet), p(flood, 50), p(flood, 99), len(flood))
-	if p(flood, 99) > times*p(quiet, 99) {
+	if p(flood, 99) > time.Duration(times)*p(quiet, 99) {
 		far = append(far, fmt.Sprintf("%s: p99 of the quiet site is %v in the flood, and %v without: want at most %d times", what, p(flood, 99), p(quiet, 99), times))
 	}
 	return far
