@@ -195,11 +195,7 @@ func (m *Member) whole(ctx context.Context, shard messages.Shard, key producerKe
 // run; next is where the following page begins, nil when this is the last. It looks at q.Limit runs, so a page
 // of which q.Since or q.Open leave some out is shorter.
 func (m *Member) Audit(ctx context.Context, q messages.AuditQuery) (page []messages.ProducerAccount, next *messages.ProducerRun, err error) {
-	parts := make([]map[messages.ProducerRun]messages.ShardAccount, m.cfg.Shards)
-	err = m.eachShard(ctx, func(ctx context.Context, shard messages.Shard) (err error) {
-		parts[shard], err = routed(ctx, m, question{Kind: askAudit, Shard: shard, Audit: q}, m.auditShard)
-		return err
-	})
+	parts, err := gathered(ctx, m, question{Kind: askAudit, Audit: q}, m.auditShard)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -17,31 +17,16 @@ type complaints struct {
 }
 
 type complaint struct {
-	at     time.Time // said last; for few: the first of those said
-	said   int       // for few: since then
-	unsaid int       // since then
+	at     time.Time // the first of those said last
+	said   int       // since then
+	unsaid int       // since one was said
 }
 
 // due tells whether to say a complaint now, and how many of its kind were left unsaid before it. Its
 // kind is what stands before the first colon: what was being done.
 func (c *complaints) due(text string, now time.Time) (unsaid int, say bool) {
 	kind, _, _ := strings.Cut(text, ":")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	one := c.kinds[kind]
-	if one == nil {
-		if c.kinds == nil {
-			c.kinds = make(map[string]*complaint)
-		}
-		c.kinds[kind] = &complaint{at: now}
-		return 0, true
-	}
-	if now.Sub(one.at) < complainEvery {
-		one.unsaid++
-		return 0, false
-	}
-	unsaid, one.at, one.unsaid = one.unsaid, now, 0
-	return unsaid, true
+	return c.most(1, kind, now)
 }
 
 // fewAtOnce is how many of one kind few lets through in complainEvery.
@@ -49,6 +34,11 @@ const fewAtOnce = 20
 
 // few is due for complaints that differ: some of a kind are said before the others are only counted.
 func (c *complaints) few(kind string, now time.Time) (unsaid int, say bool) {
+	return c.most(fewAtOnce, kind, now)
+}
+
+// most lets so many of a kind through in complainEvery.
+func (c *complaints) most(n int, kind string, now time.Time) (unsaid int, say bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	one := c.kinds[kind]
@@ -62,7 +52,7 @@ func (c *complaints) few(kind string, now time.Time) (unsaid int, say bool) {
 	if now.Sub(one.at) >= complainEvery {
 		one.at, one.said = now, 0
 	}
-	if one.said == fewAtOnce {
+	if one.said == n {
 		one.unsaid++
 		return 0, false
 	}

@@ -87,7 +87,7 @@ func (c *core) failed(o *op, reason string) {
 			generation: c.trusted(), snapshotted: c.saved.Snapshotted, stored: c.saved.Stored,
 			wants: []loadWant{{
 				entry: e, expected: e.expectedSnapshot(), asOf: c.saved.Snapshotted, settings: e.site.merged, latest: c.latest(),
-				upTo: max(e.seq, e.siteSeq), guilty: e.guilty, settingsHold: true,
+				upTo: e.told(), guilty: e.guilty, settingsHold: true,
 				producers: c.saved.ProducersSnapshotted.clone(), writeTime: c.saved.WriteTimeSnapshotted,
 			}},
 		})

@@ -358,7 +358,7 @@ func (c *core) trusted() uint64 {
 // since then.
 func (c *core) rebuiltAsOf(e *entry) uint64 {
 	if e.loaded {
-		return max(c.startSnapshotted, e.seq, e.siteSeq) // a change of the site's settings may have raised its floor
+		return max(c.startSnapshotted, e.told())
 	}
 	return c.startSnapshotted
 }

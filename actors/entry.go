@@ -59,6 +59,10 @@ type entry struct {
 // ready tells whether the entry's actor can be handed an op now.
 func (e *entry) ready() bool { return e.phase == active && e.busy == nil && len(e.queue) == 0 }
 
+// told is the last message that the device was told of: a change of its site's settings may have raised its
+// floor, and leaves its sequence as it is.
+func (e *entry) told() uint64 { return max(e.seq, e.siteSeq) }
+
 // expectedSnapshot is the sequence that a snapshot must have at least to be the entry's: one from
 // before is of a store that went back. A device of this life without a snapshot of this generation has none.
 func (e *entry) expectedSnapshot() uint64 {

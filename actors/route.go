@@ -107,23 +107,13 @@ func asked[A any](ctx context.Context, m *Member, q *question) (A, error) {
 // gathered asks all shards the same; the answers are in their order.
 func gathered[A any](ctx context.Context, m *Member, q question, local func(context.Context, *question) (A, error)) ([]A, error) {
 	out := make([]A, m.cfg.Shards)
-	if m.options.Shared != nil {
-		err := m.eachShard(ctx, func(ctx context.Context, shard messages.Shard) (err error) {
-			q := q
-			q.Shard = shard
-			out[shard], err = routed(ctx, m, q, local)
-			return err
-		})
-		return out, err
-	}
-	for n := range out {
-		var err error
-		q.Shard = messages.Shard(n)
-		if out[n], err = local(ctx, &q); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	err := m.eachShard(ctx, func(ctx context.Context, shard messages.Shard) (err error) {
+		q := q
+		q.Shard = shard
+		out[shard], err = routed(ctx, m, q, local)
+		return err
+	})
+	return out, err
 }
 
 // Answer answers another member's question for a shard of this one; ErrNotOwner when it is not ours.

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"context"
 	"net"
 	"strings"
 	"sync"
@@ -27,20 +26,6 @@ type crowd struct {
 	streams *Streams
 	server  *server.Server
 	before  map[uint64]int64 // messages of each connection at the last look, if the queues were long then; else nil
-}
-
-// watch looks until ctx ends.
-func (c *crowd) watch(ctx context.Context) {
-	ticker := time.NewTicker(crowdEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			c.look(now)
-		}
-	}
 }
 
 // waiting is how many messages wait before the shards' streams.

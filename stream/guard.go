@@ -49,20 +49,23 @@ func startGuard(s *Streams) *guard {
 		return g
 	}
 	watch := &crowd{streams: s, server: g.server.nats}
-	g.ended.Go(func() { watch.watch(ctx) })
-	g.ended.Go(func() {
-		ticker := time.NewTicker(guardEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				g.look(ctx)
-			}
-		}
-	})
+	g.ended.Go(func() { each(ctx, crowdEvery, watch.look) })
+	g.ended.Go(func() { each(ctx, guardEvery, func(now time.Time) { g.look(ctx, now) }) })
 	return g
+}
+
+// each looks again and again until ctx ends.
+func each(ctx context.Context, every time.Duration, look func(now time.Time)) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			look(now)
+		}
+	}
 }
 
 func (g *guard) close() {
@@ -71,7 +74,7 @@ func (g *guard) close() {
 }
 
 // look is one round.
-func (g *guard) look(ctx context.Context) {
+func (g *guard) look(ctx context.Context, now time.Time) {
 	free, total, err := g.streams.options.FreeSpace()
 	if err != nil {
 		g.streams.logger.Warn("free disk space not known", "error", err)
@@ -81,7 +84,7 @@ func (g *guard) look(ctx context.Context) {
 	if g.server.options.MQTT != "" {
 		g.lookAtStreams()
 	}
-	g.lookAtFlow(time.Now())
+	g.lookAtFlow(now)
 }
 
 // lookAtStreams closes MQTT clients while any shard's stream is nearly full.

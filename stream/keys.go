@@ -17,32 +17,30 @@ import (
 // Keys are the values of a bucket as a cluster's members see them: they may end, and they are listed and
 // watched.
 type Keys struct {
-	bucket string
-	kv     jetstream.KeyValue
-	js     jetstream.JetStream
+	*Cells
+	js jetstream.JetStream
 }
 
 // Keys returns the values of a bucket: BucketMembers or BucketLeases.
 func (s *Streams) Keys(bucket string) (*Keys, error) {
-	kv := s.buckets[bucket]
-	if kv == nil {
-		return nil, fmt.Errorf("bucket %q: %w", bucket, persistence.ErrNotFound)
+	cells, err := s.Cells(bucket)
+	if err != nil {
+		return nil, err
 	}
-	return &Keys{bucket: bucket, kv: kv, js: s.js}, nil
+	return &Keys{Cells: cells, js: s.js}, nil
 }
 
 // Save implements cluster.Store. The library's own updates cannot say how long a key lives, and would make
 // it live for ever (measured), so a key with an end is published as the server keeps it.
 func (k *Keys) Save(ctx context.Context, key string, data []byte, revision uint64, ttl time.Duration) (uint64, error) {
+	if ttl == 0 {
+		revision, err := k.Cells.Save(ctx, key, data, revision)
+		return revision, keyError(err)
+	}
 	var err error
-	switch {
-	case revision == 0 && ttl == 0:
-		revision, err = k.kv.Create(ctx, key, data)
-	case revision == 0:
+	if revision == 0 {
 		revision, err = k.kv.Create(ctx, key, data, jetstream.KeyTTL(ttl))
-	case ttl == 0:
-		revision, err = k.kv.Update(ctx, key, data, revision)
-	default:
+	} else {
 		m := &nats.Msg{Subject: "$KV." + k.kv.Bucket() + "." + key, Data: data, Header: nats.Header{}}
 		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
 		var ack *jetstream.PubAck
@@ -51,21 +49,19 @@ func (k *Keys) Save(ctx context.Context, key string, data []byte, revision uint6
 		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("save %s of %s: %w", key, k.bucket, keyError(err))
+		return 0, fmt.Errorf("save %s of %s: %w", key, k.bucket, keyError(cellError(err)))
 	}
 	return revision, nil
 }
 
 // Delete implements cluster.Store.
 func (k *Keys) Delete(ctx context.Context, key string, revision uint64) error {
-	if err := k.kv.Delete(ctx, key, jetstream.LastRevision(revision)); err != nil {
-		return fmt.Errorf("delete %s of %s: %w", key, k.bucket, keyError(err))
-	}
-	return nil
+	return keyError(k.Cells.Delete(ctx, key, revision))
 }
 
+// keyError has a conflict be cluster's too.
 func keyError(err error) error {
-	if err = cellError(err); errors.Is(err, persistence.ErrConflict) {
+	if errors.Is(err, persistence.ErrConflict) {
 		return fmt.Errorf("%w (%w)", cluster.ErrConflict, err)
 	}
 	return err
