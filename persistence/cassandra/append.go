@@ -32,16 +32,21 @@ const (
 	devices  messages.Step = -2
 )
 
-// request is one batch inside one partition.
+// request is one batch inside one partition, all of one statement. Its values are encoded when its turn has
+// come: before, what waits is no more than what the caller holds.
 type request struct {
 	partition
-	batch     *gocql.Batch
+	rows      []place
 	bytes     int
 	writeTime int64        // of one of its rows: how long the bucket must be listed counts from it
 	devices   []int        // whose rows it has: indexes, ascending
 	grown     []grownChunk // of layout Chunks: what may grow on when it is written
 	err       error
 }
+
+// place is where a row of a request is: in which of the batch's devices, and there which of its readings,
+// rollups or records. With layout Chunks a reading's place is that of the chunk in the request's grown ones.
+type place struct{ device, at int32 }
 
 // Append writes everything in b, several requests at once, and checks each one's result. Of a device
 // whose input is refused nothing or a part may have been written. See persistence.Archive.
@@ -99,7 +104,7 @@ func (a *Archive) append(ctx context.Context, b *persistence.Batch) error {
 			g.add(i, d)
 		}
 	}
-	a.send(ctx, g.all)
+	a.send(ctx, b, g.all)
 	for _, r := range g.all {
 		if r.err == nil {
 			a.keepOpen(r)
@@ -184,55 +189,43 @@ type grouping struct {
 }
 
 func (g *grouping) add(i int, d *persistence.DeviceRows) {
-	kept := g.archive.options.Classes.Of(d.Class)
 	group := g.archive.group(d.Device)
 	length := g.archive.bucketLength(readings)
 	rows := d.Rows
 	if g.archive.options.Layout == Chunks {
-		g.addChunks(i, d, kept.Readings)
+		g.addChunks(i, d, g.archive.options.Classes.Of(d.Class).Readings)
 		rows = nil
 	}
 	for j := range rows {
 		r := &rows[j]
-		to := g.to(partition{readings, g.shard, group, bucketOf(r.Time, length)}, i, r.WriteTime, rowSize(r))
-		seconds, _ := ttl(kept.Readings, r.Time, r.WriteTime) // checked before
-		to.batch.Query(cqlInsertReading, to.shard, to.group, to.bucket, d.Device.Site, d.Device.Device, r.Time,
-			doubles(r.Values), bytesNotNull(r.Quality), r.Note, int64(r.Sequence), int8(r.Flags), r.WriteTime, seconds)
+		g.to(partition{readings, g.shard, group, bucketOf(r.Time, length)}, i, j, r.WriteTime, rowSize(r))
 	}
 	for j := range d.Rollups {
 		r := &d.Rollups[j]
-		to := g.to(partition{r.Step, g.shard, group, bucketOf(r.Start, g.archive.bucketLength(r.Step))}, i, r.WriteTime, rollupSize(r))
-		seconds, ok := ttl(kept.Rollups, r.Start+int64(r.Step), r.WriteTime)
-		if !ok {
-			seconds = 1 // its last reading was just not too old
-		}
-		c := columnsOf(r.Channels)
-		to.batch.Query(cqlInsertRollup, to.shard, to.group, int(to.step), to.bucket, d.Device.Site, d.Device.Device, r.Start,
-			r.Count, c.counts, c.mins, c.maxs, c.sums, c.firsts, c.lasts, int64(r.Sequence), r.WriteTime, seconds)
+		g.to(partition{r.Step, g.shard, group, bucketOf(r.Start, g.archive.bucketLength(r.Step))}, i, j, r.WriteTime, rollupSize(r))
 	}
-	var newest *persistence.Record
+	newest := 0
 	for j := range d.Records {
 		r := &d.Records[j]
-		to := g.to(partition{records, g.shard, group, 0}, i, r.WriteTime, 64+len(r.Payload))
-		to.batch.Query(cqlInsertRecord, to.shard, to.group, d.Device.Site, d.Device.Device, int64(r.Sequence), bytesNotNull(r.Payload), r.WriteTime)
-		if newest == nil || r.Sequence > newest.Sequence {
-			newest = r
+		g.to(partition{records, g.shard, group, 0}, i, j, r.WriteTime, 64+len(r.Payload))
+		if r.Sequence > d.Records[newest].Sequence {
+			newest = j
 		}
 	}
-	if newest != nil {
-		to := g.to(partition{devices, g.shard, group, 0}, i, newest.WriteTime, 128)
-		to.batch.Query(cqlInsertDevice, to.shard, to.group, d.Device.Site, d.Device.Device, int64(newest.Sequence), newest.WriteTime)
+	if len(d.Records) > 0 {
+		g.to(partition{devices, g.shard, group, 0}, i, newest, d.Records[newest].WriteTime, 128)
 	}
 }
 
-// to returns the request that takes size more bytes of device i.
-func (g *grouping) to(p partition, i int, writeTime int64, size int) *request {
+// to puts row j of device i, of size bytes, into a request for that partition, which it returns.
+func (g *grouping) to(p partition, i, j int, writeTime int64, size int) *request {
 	r := g.open[p]
-	if r == nil || len(r.batch.Entries) >= maxBatchRows || r.bytes+size > maxBatchBytes {
-		r = &request{partition: p, batch: g.archive.session.NewBatch(gocql.UnloggedBatch), writeTime: writeTime}
+	if r == nil || len(r.rows) >= maxBatchRows || r.bytes+size > maxBatchBytes {
+		r = &request{partition: p, writeTime: writeTime}
 		g.open[p] = r
 		g.all = append(g.all, r)
 	}
+	r.rows = append(r.rows, place{int32(i), int32(j)})
 	r.bytes += size
 	if len(r.devices) == 0 || r.devices[len(r.devices)-1] != i {
 		r.devices = append(r.devices, i)
@@ -240,38 +233,44 @@ func (g *grouping) to(p partition, i int, writeTime int64, size int) *request {
 	return r
 }
 
-// send executes all requests, at most MaxInFlight of the whole archive at once, and sets their errors.
-func (a *Archive) send(ctx context.Context, all []*request) {
+// send executes all requests, at most MaxInFlight of the whole archive at once, and sets their errors. Of
+// several calls the one that came first gets its turns first, so that calls end one after the other: if all
+// went on at the same pace, all would meet their deadlines with nothing done.
+func (a *Archive) send(ctx context.Context, b *persistence.Batch, all []*request) {
 	var wg sync.WaitGroup
-	for i, r := range all {
-		select {
-		case a.writes <- struct{}{}:
-		case <-ctx.Done():
-			r.err = fmt.Errorf("wait to write: %w", ctx.Err())
-			continue
+	for len(all) > 0 {
+		turns := min(len(all), a.options.MaxInFlight)
+		if err := a.writes.Acquire(ctx, int64(turns)); err != nil {
+			for _, r := range all {
+				r.err = fmt.Errorf("wait to write: %w", err)
+			}
+			break
 		}
-		execute := func() {
-			defer func() { <-a.writes }()
-			r.err = a.execute(ctx, r)
+		for i, r := range all[:turns] {
+			execute := func() {
+				defer a.writes.Release(1)
+				r.err = a.execute(ctx, b, r)
+			}
+			if i == len(all)-1 {
+				execute() // the last, or only, one needs no goroutine
+			} else {
+				wg.Go(execute)
+			}
 		}
-		if i == len(all)-1 {
-			execute() // the last, or only, one needs no goroutine
-		} else {
-			wg.Go(execute)
-		}
+		all = all[turns:]
 	}
 	wg.Wait()
 }
 
-func (a *Archive) execute(ctx context.Context, r *request) error {
+func (a *Archive) execute(ctx context.Context, b *persistence.Batch, r *request) error {
 	if r.step >= readings && !a.known.has(r.partition) {
 		if err := a.listBucket(ctx, r); err != nil {
 			return fmt.Errorf("list bucket %d: %w", r.bucket, err)
 		}
 		a.known.add(r.partition)
 	}
-	if err := a.session.ExecuteBatch(r.batch.WithContext(ctx)); err != nil {
-		return fmt.Errorf("write %d rows: %w", len(r.batch.Entries), a.classify(ctx, err))
+	if err := a.write(ctx, b, r); err != nil {
+		return fmt.Errorf("write %d rows: %w", len(r.rows), a.classify(ctx, err))
 	}
 	return nil
 }
@@ -318,17 +317,6 @@ func (a *Archive) classify(ctx context.Context, err error) error {
 type columns struct {
 	counts                          []int64
 	mins, maxs, sums, firsts, lasts doubles
-}
-
-func columnsOf(channels []messages.ChannelRollup) columns {
-	n := len(channels)
-	all := make(doubles, 5*n)
-	c := columns{make([]int64, n), all[:n], all[n : 2*n], all[2*n : 3*n], all[3*n : 4*n], all[4*n:]}
-	for i := range channels {
-		r := &channels[i]
-		c.counts[i], c.mins[i], c.maxs[i], c.sums[i], c.firsts[i], c.lasts[i] = r.Count, r.Min, r.Max, r.Sum, r.First, r.Last
-	}
-	return c
 }
 
 // channels puts the columns together again, into a buffer.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gocql/gocql"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
@@ -17,7 +18,7 @@ import (
 type Archive struct {
 	session *gocql.Session
 	options Options
-	writes  chan struct{} // holds one for each write request under way
+	writes  *semaphore.Weighted // one for each write request under way; who came first is served first
 	known   bucketCache
 	longest persistence.Age // of all classes
 	open    []openChunks    // of each shard; none with layout Rows
@@ -47,7 +48,7 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 		return nil, err
 	}
 	warnOfLoss(ctx, session, o)
-	a := &Archive{session: session, options: o, writes: make(chan struct{}, o.MaxInFlight), longest: o.Classes.Longest()}
+	a := &Archive{session: session, options: o, writes: semaphore.NewWeighted(int64(o.MaxInFlight)), longest: o.Classes.Longest()}
 	if o.Layout == Chunks {
 		a.open = make([]openChunks, o.Shards)
 	}

@@ -227,7 +227,7 @@ func (g *grouping) pack(p *packer, i int, id messages.DeviceID, c growing, from,
 
 func (g *grouping) addChunk(i int, id messages.DeviceID, c growing) {
 	group := g.archive.group(id)
-	to := g.to(partition{readings, g.shard, group, c.bucket}, i, c.writeTime, chunkOverhead+len(c.data))
-	to.batch.Query(cqlInsertChunk, to.shard, to.group, to.bucket, id.Site, id.Device, c.part, c.data, c.writeTime, c.seconds)
+	to := g.to(partition{readings, g.shard, group, c.bucket}, i, 0, c.writeTime, chunkOverhead+len(c.data))
+	to.rows[len(to.rows)-1].at = int32(len(to.grown))
 	to.grown = append(to.grown, grownChunk{id, c})
 }

@@ -123,14 +123,16 @@ func TestFailedVersion(t *testing.T) {
 	base := now()
 	appendAll(t, a, at(base, 1), at(base+1, 2))
 	before := a.open[1].of[messages.DeviceID{Site: "s", Device: "d"}]
-	a.writes = make(chan struct{}) // no write gets through
+	if err := a.writes.Acquire(t.Context(), int64(a.options.MaxInFlight)); err != nil { // no write gets through
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	failed := at(base+2, 3)
 	if err := a.Append(ctx, &failed); err == nil || failed.Devices[0].Err == nil {
 		t.Fatal("it was stored")
 	}
-	a.writes = make(chan struct{}, 4)
+	a.writes.Release(int64(a.options.MaxInFlight))
 	if len(a.open[1].of) != 0 {
 		t.Error("the chunk may still grow")
 	}

@@ -76,6 +76,10 @@ const (
 
 	// Their texts are looked up for every row (the driver's cache of prepared statements): keep them short.
 	cqlInsertReading = `INSERT INTO readings (shard, grp, bucket, site, device, time, vals, quality, note, sequence, flags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`
+	// Around the statements of a batch that is one statement itself.
+	cqlBeginBatch = `BEGIN UNLOGGED BATCH `
+	cqlApplyBatch = `APPLY BATCH`
+
 	cqlInsertChunk   = `INSERT INTO chunks (shard, grp, bucket, site, device, part, data) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`
 	cqlInsertRollup  = `INSERT INTO rollups (shard, grp, step, bucket, site, device, start, count, counts, mins, maxs, sums, firsts, lasts, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`
 	cqlInsertBucket  = `INSERT INTO buckets (shard, grp, step, bucket) VALUES (?, ?, ?, ?) USING TTL ?`

@@ -14,16 +14,16 @@ type doubles []float64
 
 const doubleOnWire = 4 + 8
 
-// MarshalCQL never makes a null: no values are an empty list.
-func (d doubles) MarshalCQL(gocql.TypeInfo) ([]byte, error) {
-	b := make([]byte, 4+doubleOnWire*len(d))
+func (d doubles) size() int { return 4 + doubleOnWire*len(d) }
+
+// put writes d into b, which has its size. No values are an empty list, never a null.
+func (d doubles) put(b []byte) {
 	binary.BigEndian.PutUint32(b, uint32(len(d)))
 	for i, v := range d {
 		at := b[4+doubleOnWire*i:]
 		binary.BigEndian.PutUint32(at, 8)
 		binary.BigEndian.PutUint64(at[4:], math.Float64bits(v))
 	}
-	return b, nil
 }
 
 // UnmarshalCQL reuses the slice.

@@ -154,13 +154,16 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
+func onWire(values []float64) []byte {
+	b := make([]byte, doubles(values).size())
+	doubles(values).put(b)
+	return b
+}
+
 func TestDoublesRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOf(rapid.Float64()).Draw(t, "values")
-		b, err := doubles(values).MarshalCQL(nil)
-		if err != nil || b == nil {
-			t.Fatalf("marshal: %v, %v", b, err)
-		}
+		b := onWire(values)
 		// The driver's own reading of the type must agree.
 		list := gocql.CollectionType{NativeType: gocql.NewNativeType(4, gocql.TypeList, ""), Elem: gocql.NewNativeType(4, gocql.TypeDouble, "")}
 		var drivers []float64
@@ -175,7 +178,7 @@ func TestDoublesRoundTrip(t *testing.T) {
 }
 
 func FuzzDoubles(f *testing.F) {
-	b, _ := doubles{1, math.NaN()}.MarshalCQL(nil)
+	b := onWire([]float64{1, math.NaN()})
 	f.Add(b)
 	f.Add([]byte{0, 0, 0, 1})
 	f.Add([]byte{})
