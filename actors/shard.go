@@ -276,10 +276,13 @@ func (s *shardActor) pulled(m *pulledMessages) {
 	s.check()
 }
 
-// goOn lets the goroutine that pulls go on when few enough messages are under way.
+// goOn lets the goroutine that pulls go on when few enough messages are under way and the archive keeps up.
 func (s *shardActor) goOn() {
 	m := s.taken
 	if m == nil {
+		return
+	}
+	if m.leave == math.MaxInt && s.core.behind() {
 		return
 	}
 	if s.core.inFlight.count > m.leave {

@@ -35,8 +35,10 @@ func (b *bench) startOnCassandra(ctx context.Context) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	for begun, n := time.Now(), 0; time.Since(begun) < b.warmUp; n++ {
-		if _, err := m.simulate(ctx, "--site", fmt.Sprint("warm", n), "--devices", "10000", "--readings", strconv.Itoa(b.onceOnCassandra()/10), "--rate", "max"); err != nil {
+	each := b.onceOnCassandra() / 10
+	start := time.Now().UTC().Truncate(time.Second).Add(-24 * time.Hour)
+	for begun := time.Now(); time.Since(begun) < b.warmUp; start = start.Add(time.Duration(each) * time.Second) {
+		if _, err := m.simulate(ctx, "--site", "warm", "--devices", "10000", "--readings", strconv.Itoa(each), "--start", start.Format(time.RFC3339), "--rate", "max"); err != nil {
 			m.remove()
 			return nil, fmt.Errorf("warm up: %w", err)
 		}

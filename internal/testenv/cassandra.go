@@ -31,6 +31,7 @@ type CassandraOptions struct {
 	Port          int    // for clients; 0 = a free one
 	HeapMB        int    // 0 = 1024
 	CommitlogSync string // periodic (default; a kill -9 loses up to 0.1 s of acknowledged writes), group or batch (nothing; slower one by one)
+	Latest        bool   // what cassandra_latest.yaml recommends for version 5: memtables are tries outside the heap, tables BTI
 	Extra         string // more lines for cassandra.yaml
 
 	// For several servers in one cluster.

@@ -22,13 +22,14 @@ func main() {
 	dir := flag.String("dir", "", "folder for data and logs, kept; empty: a temporary one, removed at the end")
 	heap := flag.Int("cassandra-heap", 0, "Cassandra's heap in MB; 0: 1024")
 	sync := flag.String("cassandra-sync", "periodic", "Cassandra's commit log: periodic, group or batch")
+	latest := flag.Bool("cassandra-latest", false, "what cassandra_latest.yaml recommends for version 5: trie memtables outside the heap, BTI tables")
 	cassandraPort := flag.Int("cassandra-port", 0, "0: a free one")
 	redisPort := flag.Int("redis-port", 0, "0: a free one")
 	env := flag.String("env", "", "also write the addresses to this file, once all are up")
 	print := flag.Bool("print-config", false, "print the cassandra.yaml that would be used, and end")
 	flag.Parse()
 
-	o := testenv.CassandraOptions{HeapMB: *heap, Port: *cassandraPort, CommitlogSync: *sync}
+	o := testenv.CassandraOptions{HeapMB: *heap, Port: *cassandraPort, CommitlogSync: *sync, Latest: *latest}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
