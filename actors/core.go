@@ -155,6 +155,8 @@ type Stats struct {
 	Stored        uint64 // gauge
 	Snapshotted   uint64 // gauge
 	OldestPending int64  // arrival (ms) of the oldest message that is not stored, 0 = none
+	Fenced        uint64 // times that another owner was found to have the shard
+	Unsnapshotted int64  // since when (ms) no round of snapshots has ended though there is something to snapshot, 0 = there is nothing
 }
 
 // addCounters adds the counters of s2 to s, and none of its gauges.
@@ -174,6 +176,7 @@ func (s *Stats) addCounters(s2 Stats) {
 		{&s.Panics, &s2.Panics},
 		{&s.Retries, &s2.Retries},
 		{&s.Events, &s2.Events},
+		{&s.Fenced, &s2.Fenced},
 	} {
 		*c[0] += *c[1]
 	}
@@ -394,6 +397,9 @@ func (c *core) drained() bool {
 func (c *core) lose(err error) {
 	if c.lost == nil {
 		c.lost = err
+		if errors.Is(err, persistence.ErrFenced) {
+			c.stats.Fenced++
+		}
 	}
 }
 
@@ -418,6 +424,9 @@ func (c *core) statistics() Stats {
 	s.Applied, s.Stored, s.Snapshotted = c.applied, c.current.Stored, c.saved.Snapshotted
 	if p := c.inFlight.oldest(); p != nil {
 		s.OldestPending = p.arrival
+	}
+	if c.applied > c.saved.Snapshotted {
+		s.Unsnapshotted = c.round.endedAt
 	}
 	return s
 }

@@ -98,3 +98,21 @@ func (l *Log) Open(ctx context.Context, shard messages.Shard, from uint64) (*Fee
 	}
 	return f, nil
 }
+
+// Fullest returns how full the fullest shard's stream is, from 0 to 1.
+func (s *Streams) Fullest(ctx context.Context) (float64, error) {
+	if s.options.Server != nil {
+		return float64(s.options.Server.fullest(s.options.Shards)) / 100, nil
+	}
+	most := 0.0
+	list := s.js.ListStreams(ctx, jetstream.WithStreamListSubject("shard.>"))
+	for info := range list.Info() {
+		if info.Config.MaxBytes > 0 && info.Config.Metadata[metaMaxBytes] != "" {
+			most = max(most, float64(info.State.Bytes)/float64(info.Config.MaxBytes))
+		}
+	}
+	if err := list.Err(); err != nil {
+		return 0, fmt.Errorf("see how full the shards' streams are: %w", err)
+	}
+	return most, nil
+}

@@ -27,6 +27,10 @@ func TestShippedServerConfigs(t *testing.T) {
 			Sites: []string{"plant-7"}, Listen: "0.0.0.0:4222", StoreDir: "/var/lib/nats", TLS: true,
 			Cluster: []string{"nats-1:6222", "nats-2:6222", "nats-3:6222"},
 		},
+		"compose.conf": { // in the network of deploy/compose.yaml, where nobody else is
+			Sites: []string{"demo"}, Listen: "0.0.0.0:4222", StoreDir: "/data",
+			Cluster: []string{"nats-1:6222", "nats-2:6222", "nats-3:6222"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join("..", "deploy", "nats", name)

@@ -95,6 +95,25 @@ func (n *node) clusterStatus(context.Context) (api.Cluster, error) {
 	return out, nil
 }
 
+// clusterSize returns how many members are alive and how many shards none of them owns, as this one sees it.
+func (n *node) clusterSize() (members, unowned int) {
+	if n.cluster == nil {
+		return 1, n.cfg.Shards - len(n.member.Held())
+	}
+	view := n.cluster.members.View()
+	for _, m := range view.Members {
+		if !m.Dead {
+			members++
+		}
+	}
+	for shard := range view.Leases {
+		if id, _ := view.Owner(messages.Shard(shard)); id == "" {
+			unowned++
+		}
+	}
+	return members, unowned
+}
+
 // alone is a member without others.
 func (n *node) alone() api.ClusterMember {
 	m := api.ClusterMember{Name: n.cfg.Name, ID: n.cfg.Name, Version: version, State: "alive", Self: true, Shards: []int{}}

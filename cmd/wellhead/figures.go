@@ -24,7 +24,7 @@ func (n *node) shardFigures() []telemetry.Shard {
 			continue
 		}
 		figures := figuresOf(&s.Stats)
-		figures.Shard, figures.LagSeconds = s.Shard, ageOf(s.Stats.OldestPending)
+		figures.Shard, figures.LagSeconds, figures.SnapshotSeconds = s.Shard, ageOf(s.Stats.OldestPending), ageOf(s.Stats.Unsnapshotted)
 		out = append(out, figures)
 	}
 	past := n.member.Past()
@@ -39,7 +39,7 @@ func figuresOf(f *actors.Stats) telemetry.Shard {
 		Counts: f.Counts, Replayed: f.Replayed, Rejected: f.Rejected, Repeated: f.Repeated,
 		Rollups: f.Rollups, Recomputed: f.Recomputed, RollupsKept: f.RollupsKept, Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
 		Accounts: f.Accounts, Gaps: f.Gaps, Missing: f.Missing,
-		Panics: f.Panics, Retries: f.Retries, Events: f.Events, InFlight: f.InFlight,
+		Panics: f.Panics, Retries: f.Retries, Events: f.Events, Fenced: f.Fenced, InFlight: f.InFlight,
 		Devices: f.Devices, Active: f.Active, Online: f.Online,
 		Applied: f.Applied, Stored: f.Stored, Snapshotted: f.Snapshotted,
 	}
@@ -89,7 +89,11 @@ func (n *node) memberFigures() telemetry.Member {
 	}
 	rejects, err := n.streams.RejectsState(ctx)
 	disk := n.streams.Disk()
+	fullest, fullErr := n.streams.Fullest(ctx)
+	members, unowned := n.clusterSize()
 	return telemetry.Member{
+		Members: members, Unowned: unowned,
+		HasFullest: fullErr == nil, Fullest: fullest,
 		Producers: producers,
 		DiskFree:  disk.Free, DiskTotal: disk.Total,
 		HasRejects: err == nil, RejectsKept: rejects.Kept, RejectsBytes: rejects.Bytes, RejectsLost: rejects.Lost,

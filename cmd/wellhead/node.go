@@ -150,9 +150,11 @@ func (n *node) openArchive(ctx context.Context) error {
 	cfg := n.cfg
 	var archive persistence.Archive
 	var local *pebble.Archive
+	var remote *cassandra.Archive
 	var err error
 	if cfg.Archive == "cassandra" {
-		archive, err = cassandra.Open(ctx, cassandraOptions(cfg, n.log))
+		remote, err = cassandra.Open(ctx, cassandraOptions(cfg, n.log))
+		archive = remote
 	} else {
 		local, err = pebble.OpenArchive(filepath.Join(cfg.Data, "archive"), pebble.Options{
 			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MaxSyncDelay: cfg.Pebble.SyncMax,
@@ -166,6 +168,9 @@ func (n *node) openArchive(ctx context.Context) error {
 	n.expireWith(local)
 	n.archive = persistence.ObservedArchive(n.wrap(archive), n.metrics.Store("archive"))
 	n.closing(func() { n.closed("archive", archive.Close()) })
+	if remote != nil {
+		n.serving.Go(func() { n.watchServers(remote) })
+	}
 	return nil
 }
 

@@ -27,6 +27,7 @@ type Shard struct {
 	Panics      uint64
 	Retries     uint64
 	Events      uint64
+	Fenced      uint64 // times that another owner was found to have the shard
 
 	Accounts    int    // of producers' runs
 	Gaps        int    // open ones of those
@@ -39,6 +40,8 @@ type Shard struct {
 	Stored      uint64 // highest stream sequence below which all are stored
 	Snapshotted uint64
 	LagSeconds  float64 // age of the oldest message that is not stored, by its arrival; 0 = none
+	// SnapshotSeconds is how long ago the last round of snapshots ended; 0 = there is nothing to snapshot.
+	SnapshotSeconds float64
 }
 
 // Member is what the whole member says of itself.
@@ -49,6 +52,11 @@ type Member struct {
 	Producers   int    // of which the shards hold a run
 	DiskFree    uint64 // bytes, of the disk under the embedded stream
 	DiskTotal   uint64 // 0 = not known
+	Members     int    // of the cluster, that are alive, as this one sees it
+	Unowned     int    // shards that none of those owns
+
+	HasFullest bool    // the next is known
+	Fullest    float64 // how full the fullest shard's stream is, 0 to 1
 
 	HasRejects   bool   // the next three are known
 	RejectsKept  uint64 // rejects in their stream
@@ -102,6 +110,10 @@ var (
 	heldDesc     = describe("shards", "Shards that this member holds.")
 	lagDesc      = describe("shard_lag_seconds", "Age of a shard's oldest message that is not stored.", "shard")
 	oldestDesc   = describe("oldest_unstored_seconds", "Age of the member's oldest message that is not stored: the most of all shards' lags.")
+	snapshotDesc = describe("shard_snapshot_age_seconds", "Time since a shard's last round of snapshots ended; 0 when there is nothing to snapshot.", "shard")
+	fullestDesc  = describe("stream_fullest_ratio", "How full the fullest shard's stream is, of all shards: from 0 to 1, where publishers are refused.")
+	membersDesc  = describe("cluster_members", "Members that are alive, as this member sees it.")
+	unownedDesc  = describe("cluster_unowned_shards", "Shards that no living member owns, as this member sees it: they are moving, or nobody can take them.")
 	pendingDesc  = describe("shard_pending_messages", "A shard's messages that were taken in and are not all stored yet.", "shard")
 	behindDesc   = describe("shard_unsnapshotted_messages", "A shard's messages that a start would replay.", "shard")
 )
@@ -130,6 +142,7 @@ var sums = []struct {
 	{describe("checkpoints_total", "Checkpoints made."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Checkpoints) }},
 	{describe("device_panics_total", "Times that a device's actor panicked and was restarted."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Panics) }},
 	{describe("store_retries_total", "Writes that were tried again."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Retries) }},
+	{describe("shards_fenced_total", "Times that a shard of this member ended because another owner has it. One at each unplanned takeover is right."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Fenced) }},
 	{describe("events_total", "Events published by devices."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Events) }},
 	{describe("producer_accounts", "Accounts that the shards hold: one for each producer, run and shard."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Accounts) }},
 	{describe("producer_open_gaps", "Stretches of batches that are missing in those accounts."), prometheus.GaugeValue, func(s *Shard) float64 { return float64(s.Gaps) }},
@@ -144,7 +157,7 @@ var sums = []struct {
 func (c *shardCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		readingsDesc, rejectsDesc, keptDesc, keptSizeDesc, rejectsLost, freeDesc, totalDesc, readyDesc, knownDesc, heldDesc, lagDesc,
-		pendingDesc, behindDesc, oldestDesc, diskFreeDesc, diskDesc,
+		pendingDesc, behindDesc, oldestDesc, diskFreeDesc, diskDesc, snapshotDesc, fullestDesc, membersDesc, unownedDesc,
 	} {
 		out <- d
 	}
@@ -174,6 +187,7 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 		held++
 		label := strconv.Itoa(int(s.Shard))
 		gauge(lagDesc, s.LagSeconds, label)
+		gauge(snapshotDesc, s.SnapshotSeconds, label)
 		oldest = max(oldest, s.LagSeconds)
 		gauge(pendingDesc, float64(s.Applied-min(s.Stored, s.Applied)), label)
 		gauge(behindDesc, float64(s.Applied-min(s.Snapshotted, s.Applied)), label)
@@ -202,6 +216,11 @@ func (c *shardCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(oldestDesc, oldest)
 	gauge(heldDesc, float64(held))
+	gauge(membersDesc, float64(member.Members))
+	gauge(unownedDesc, float64(member.Unowned))
+	if member.HasFullest {
+		gauge(fullestDesc, member.Fullest)
+	}
 	gauge(freeDesc, float64(member.CreditFree))
 	gauge(totalDesc, float64(member.CreditTotal))
 	if member.DiskTotal > 0 {

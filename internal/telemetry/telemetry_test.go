@@ -74,11 +74,13 @@ func TestMetricsNameTheOutcome(t *testing.T) {
 func TestShardsAreReadAtEachScrape(t *testing.T) {
 	m := New()
 	shards := []Shard{
-		{Shard: 3, Counts: messages.Counts{Received: 10, InOrder: 9, Refused: 1}, Applied: 100, Stored: 90, Snapshotted: 50, LagSeconds: 1.5, Devices: 4, InFlight: 1000},
+		{Shard: 3, Counts: messages.Counts{Received: 10, InOrder: 9, Refused: 1}, Applied: 100, Stored: 90, Snapshotted: 50, LagSeconds: 1.5, SnapshotSeconds: 40, Fenced: 1, Devices: 4, InFlight: 1000},
 		{Shard: 4, Counts: messages.Counts{Received: 5, InOrder: 5}, Devices: 2, InFlight: 24},
-		{Gone: true, Counts: messages.Counts{Received: 7, InOrder: 7}},
+		{Gone: true, Counts: messages.Counts{Received: 7, InOrder: 7}, Fenced: 2},
 	}
-	m.Watch(func() []Shard { return shards }, func() Member { return Member{CreditFree: 7, CreditTotal: 8, Ready: true} })
+	m.Watch(func() []Shard { return shards }, func() Member {
+		return Member{CreditFree: 7, CreditTotal: 8, Ready: true, Members: 3, Unowned: 2, HasFullest: true, Fullest: 0.25}
+	})
 	m.Count(Counter{"feed_gaps_total", "Gaps.", func() uint64 { return 12 }})
 	text := scrape(t, m)
 	for _, want := range []string{
@@ -93,6 +95,11 @@ func TestShardsAreReadAtEachScrape(t *testing.T) {
 		`wellhead_credit_free_bytes 7`,
 		`wellhead_ready 1`,
 		`wellhead_feed_gaps_total 12`,
+		`wellhead_shard_snapshot_age_seconds{shard="3"} 40`,
+		`wellhead_shards_fenced_total 3`,
+		`wellhead_cluster_members 3`,
+		`wellhead_cluster_unowned_shards 2`,
+		`wellhead_stream_fullest_ratio 0.25`,
 		`wellhead_went_back_total{what="stream"} 0`,
 	} {
 		if !strings.Contains(text, "\n"+want+"\n") {
@@ -151,5 +158,43 @@ func TestFailing(t *testing.T) {
 	observe("append", 0, nil)
 	if got := m.Failing("archive"); len(got) != 0 {
 		t.Errorf("failing after a success: got %v, want none", got)
+	}
+}
+
+// TestServers tells of a server that answers, of one that does not and so is only down, and of what was said last.
+func TestServers(t *testing.T) {
+	m := New()
+	told := m.Servers()
+	if text := scrape(t, m); strings.Contains(text, "wellhead_cassandra_") {
+		t.Errorf("before anybody was asked: got %s", text)
+	}
+	told([]Server{
+		{Server: "a:9042", Up: true, Known: true, Pools: []Pool{{"MutationStage", 2, 7, 3}}, Clients: 5, HintFiles: 4, Compacting: 1, CompactionBytes: 99,
+			Tables: []Table{{Table: "readings", DiskBytes: 1 << 20, MaxPartitionBytes: 2 << 20, WriteP99: .25, ReadP99: .5, WriteRate: 12}}},
+		{Server: "b:9042", Clients: 8},
+	})
+	text := scrape(t, m)
+	for _, want := range []string{
+		`wellhead_cassandra_up{server="a:9042"} 1`,
+		`wellhead_cassandra_up{server="b:9042"} 0`,
+		`wellhead_cassandra_pending_tasks{pool="MutationStage",server="a:9042"} 7`,
+		`wellhead_cassandra_blocked_tasks_total{pool="MutationStage",server="a:9042"} 3`,
+		`wellhead_cassandra_clients{server="a:9042"} 5`,
+		`wellhead_cassandra_hint_files{server="a:9042"} 4`,
+		`wellhead_cassandra_compaction_remaining_bytes{server="a:9042"} 99`,
+		`wellhead_cassandra_table_disk_bytes{server="a:9042",table="readings"} 1.048576e+06`,
+		`wellhead_cassandra_table_latency_p99_seconds{operation="read",server="a:9042",table="readings"} 0.5`,
+		`wellhead_cassandra_table_operations_per_second{operation="write",server="a:9042",table="readings"} 12`,
+	} {
+		if !strings.Contains(text, "\n"+want+"\n") {
+			t.Errorf("missing %s", want)
+		}
+	}
+	if strings.Contains(text, `clients{server="b:9042"`) {
+		t.Error("it tells of the clients of a server that did not answer")
+	}
+	told(nil)
+	if strings.Contains(scrape(t, m), "a:9042") {
+		t.Error("it tells of a server that is there no more")
 	}
 }

@@ -17,6 +17,7 @@ import (
 // Archive is the archive in one keyspace. It implements persistence.Archive.
 type Archive struct {
 	session *gocql.Session
+	servers *serverList
 	options Options
 	writes  *semaphore.Weighted // one for each write request under way; who came first is served first
 	known   bucketCache
@@ -39,7 +40,11 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	if err := createKeyspace(ctx, o); err != nil {
 		return nil, err
 	}
-	session, err := connect(ctx, o, func(c *gocql.ClusterConfig) { c.Keyspace = o.Keyspace })
+	var servers *serverList
+	session, err := connect(ctx, o, func(c *gocql.ClusterConfig) {
+		servers = &serverList{HostSelectionPolicy: c.PoolConfig.HostSelectionPolicy}
+		c.Keyspace, c.PoolConfig.HostSelectionPolicy = o.Keyspace, servers
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +53,7 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 		return nil, err
 	}
 	warnOfLoss(ctx, session, o)
-	a := &Archive{session: session, options: o, writes: semaphore.NewWeighted(int64(o.MaxInFlight)), longest: o.Classes.Longest()}
+	a := &Archive{session: session, servers: servers, options: o, writes: semaphore.NewWeighted(int64(o.MaxInFlight)), longest: o.Classes.Longest()}
 	if o.Layout == Chunks {
 		a.open = make([]openChunks, o.Shards)
 	}

@@ -1,7 +1,7 @@
 package cassandra
 
-// All statements of this package. They use only what ScyllaDB has too; a test holds them against a
-// list of allowed shapes. In all tables grp is the group, step is 0 for readings or the length of a
+// All statements of this package. They use only what ScyllaDB has too, but for those of system_views, where
+// each may fail; a test holds them against a list of allowed shapes. In all tables grp is the group, step is 0 for readings or the length of a
 // rollup's bucket in ms, and bucket is floor(time / length).
 
 // schemaVersion is the version of the tables below.
@@ -106,4 +106,16 @@ const (
 	cqlDelChunks    = `DELETE FROM chunks USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND bucket = ? AND site = ? AND device = ?`
 	cqlDelRollups   = `DELETE FROM rollups USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND step = ? AND bucket = ? AND site = ? AND device = ?`
 	cqlDelRecords   = `DELETE FROM records USING TIMESTAMP ? WHERE shard = ? AND grp = ? AND site = ? AND device = ?`
+)
+
+// Cassandra's virtual tables, of the server that is asked alone (health.go).
+const (
+	cqlViewPools     = `SELECT name, active_tasks, pending_tasks, blocked_tasks_all_time FROM system_views.thread_pools`
+	cqlViewTasks     = `SELECT progress, total, unit FROM system_views.sstable_tasks`
+	cqlViewClients   = `SELECT port FROM system_views.clients`
+	cqlViewHints     = `SELECT files FROM system_views.pending_hints`
+	cqlViewDisk      = `SELECT mebibytes FROM system_views.disk_usage WHERE keyspace_name = ? AND table_name = ?`
+	cqlViewPartition = `SELECT mebibytes FROM system_views.max_partition_size WHERE keyspace_name = ? AND table_name = ?`
+	cqlViewWrites    = `SELECT p99th_ms, per_second FROM system_views.local_write_latency WHERE keyspace_name = ? AND table_name = ?`
+	cqlViewReads     = `SELECT p99th_ms, per_second FROM system_views.local_read_latency WHERE keyspace_name = ? AND table_name = ?`
 )
