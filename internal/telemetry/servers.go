@@ -26,12 +26,11 @@ type Pool struct {
 	Active, Pending, Blocked int64
 }
 
-// Table is a server's part of one of the archive's tables; seconds, bytes, and a second.
+// Table is a server's part of one of the archive's tables.
 type Table struct {
 	Table                        string
 	DiskBytes, MaxPartitionBytes int64
-	WriteP99, ReadP99            float64
-	WriteRate, ReadRate          float64
+	Writes, Reads                int64
 }
 
 // Servers returns what takes in how the archive's servers are, each time that somebody has asked them; all are
@@ -47,25 +46,24 @@ type serverCollector struct {
 }
 
 var (
-	serverUpDesc     = describe("cassandra_up", "1 when a server of the archive answered the last question for its virtual tables.", "server")
-	poolActiveDesc   = describe("cassandra_active_tasks", "Tasks under way in a pool of threads of a server.", "server", "pool")
-	poolPendingDesc  = describe("cassandra_pending_tasks", "Tasks that wait for a thread.", "server", "pool")
-	poolBlockedDesc  = describe("cassandra_blocked_tasks_total", "Tasks that found the queue of their pool full.", "server", "pool")
-	clientsDesc      = describe("cassandra_clients", "Connections of all clients to a server.", "server")
-	hintsDesc        = describe("cassandra_hint_files", "Files of writes that a server keeps for others that are away.", "server")
-	compactingDesc   = describe("cassandra_compactions", "Compactions and the like under way at a server.", "server")
-	compactionDesc   = describe("cassandra_compaction_remaining_bytes", "What those have left to do.", "server")
-	tableDiskDesc    = describe("cassandra_table_disk_bytes", "What an archive's table takes on a server's disk.", "server", "table")
-	partitionDesc    = describe("cassandra_table_max_partition_bytes", "Largest partition of a table on a server; 100 MB is the most that should ever be.", "server", "table")
-	tableLatencyDesc = describe("cassandra_table_latency_p99_seconds", "99 of 100 reads or writes of a table on a server take at most this long, by the server's own count.", "server", "table", "operation")
-	tableRateDesc    = describe("cassandra_table_operations_per_second", "Reads or writes of a table on a server in the last minute.", "server", "table", "operation")
+	serverUpDesc    = describe("cassandra_up", "1 when a server of the archive answered the last question for its virtual tables.", "server")
+	poolActiveDesc  = describe("cassandra_active_tasks", "Tasks under way in a pool of threads of a server.", "server", "pool")
+	poolPendingDesc = describe("cassandra_pending_tasks", "Tasks that wait for a thread.", "server", "pool")
+	poolBlockedDesc = describe("cassandra_blocked_tasks_total", "Tasks that found the queue of their pool full.", "server", "pool")
+	clientsDesc     = describe("cassandra_clients", "Connections of all clients to a server.", "server")
+	hintsDesc       = describe("cassandra_hint_files", "Files of writes that a server keeps for others that are away.", "server")
+	compactingDesc  = describe("cassandra_compactions", "Compactions and the like under way at a server.", "server")
+	compactionDesc  = describe("cassandra_compaction_remaining_bytes", "What those have left to do.", "server")
+	tableDiskDesc   = describe("cassandra_table_disk_bytes", "What an archive's table takes on a server's disk.", "server", "table")
+	partitionDesc   = describe("cassandra_table_max_partition_bytes", "Largest partition of a table on a server; 100 MB is the most that should ever be.", "server", "table")
+	operationsDesc  = describe("cassandra_table_operations_total", "Reads or writes of a table by a server.", "server", "table", "operation")
 )
 
 // Describe implements prometheus.Collector.
 func (*serverCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		serverUpDesc, poolActiveDesc, poolPendingDesc, poolBlockedDesc, clientsDesc, hintsDesc, compactingDesc, compactionDesc,
-		tableDiskDesc, partitionDesc, tableLatencyDesc, tableRateDesc,
+		tableDiskDesc, partitionDesc, operationsDesc,
 	} {
 		out <- d
 	}
@@ -106,9 +104,7 @@ func (s *Server) collect(out chan<- prometheus.Metric) {
 	for _, t := range s.Tables {
 		gauge(tableDiskDesc, float64(t.DiskBytes), t.Table)
 		gauge(partitionDesc, float64(t.MaxPartitionBytes), t.Table)
-		gauge(tableLatencyDesc, t.WriteP99, t.Table, "write")
-		gauge(tableLatencyDesc, t.ReadP99, t.Table, "read")
-		gauge(tableRateDesc, t.WriteRate, t.Table, "write")
-		gauge(tableRateDesc, t.ReadRate, t.Table, "read")
+		out <- prometheus.MustNewConstMetric(operationsDesc, prometheus.CounterValue, float64(t.Writes), s.Server, t.Table, "write")
+		out <- prometheus.MustNewConstMetric(operationsDesc, prometheus.CounterValue, float64(t.Reads), s.Server, t.Table, "read")
 	}
 }

@@ -170,7 +170,7 @@ func TestServers(t *testing.T) {
 	}
 	told([]Server{
 		{Server: "a:9042", Up: true, Known: true, Pools: []Pool{{"MutationStage", 2, 7, 3}}, Clients: 5, HintFiles: 4, Compacting: 1, CompactionBytes: 99,
-			Tables: []Table{{Table: "readings", DiskBytes: 1 << 20, MaxPartitionBytes: 2 << 20, WriteP99: .25, ReadP99: .5, WriteRate: 12}}},
+			Tables: []Table{{Table: "readings", DiskBytes: 1 << 20, MaxPartitionBytes: 2 << 20, Writes: 12, Reads: 5}}},
 		{Server: "b:9042", Clients: 8},
 	})
 	text := scrape(t, m)
@@ -183,8 +183,9 @@ func TestServers(t *testing.T) {
 		`wellhead_cassandra_hint_files{server="a:9042"} 4`,
 		`wellhead_cassandra_compaction_remaining_bytes{server="a:9042"} 99`,
 		`wellhead_cassandra_table_disk_bytes{server="a:9042",table="readings"} 1.048576e+06`,
-		`wellhead_cassandra_table_latency_p99_seconds{operation="read",server="a:9042",table="readings"} 0.5`,
-		`wellhead_cassandra_table_operations_per_second{operation="write",server="a:9042",table="readings"} 12`,
+		`wellhead_cassandra_table_max_partition_bytes{server="a:9042",table="readings"} 2.097152e+06`,
+		`wellhead_cassandra_table_operations_total{operation="read",server="a:9042",table="readings"} 5`,
+		`wellhead_cassandra_table_operations_total{operation="write",server="a:9042",table="readings"} 12`,
 	} {
 		if !strings.Contains(text, "\n"+want+"\n") {
 			t.Errorf("missing %s", want)

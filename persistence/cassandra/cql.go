@@ -116,6 +116,6 @@ const (
 	cqlViewHints     = `SELECT files FROM system_views.pending_hints`
 	cqlViewDisk      = `SELECT mebibytes FROM system_views.disk_usage WHERE keyspace_name = ? AND table_name = ?`
 	cqlViewPartition = `SELECT mebibytes FROM system_views.max_partition_size WHERE keyspace_name = ? AND table_name = ?`
-	cqlViewWrites    = `SELECT p99th_ms, per_second FROM system_views.local_write_latency WHERE keyspace_name = ? AND table_name = ?`
-	cqlViewReads     = `SELECT p99th_ms, per_second FROM system_views.local_read_latency WHERE keyspace_name = ? AND table_name = ?`
+	cqlViewWrites    = `SELECT count FROM system_views.local_write_latency WHERE keyspace_name = ? AND table_name = ?`
+	cqlViewReads     = `SELECT count FROM system_views.local_read_latency WHERE keyspace_name = ? AND table_name = ?`
 )
