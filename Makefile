@@ -23,7 +23,7 @@ LAYOUT  ?= rows
 SERVERS ?= --cassandra-heap 4096 --cassandra-latest
 OVERLOAD ?= 10m
 
-.PHONY: help build run cluster setup test check format generate bench bench-whole chaos simulate-faults overload break-laws fixture web cover clean headline recordings
+.PHONY: help build run cluster setup test check format generate bench bench-whole chaos simulate-faults overload break-laws deploy-check fixture web cover clean headline recordings
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ overload: ## offer ten times what the archive is held to for OVERLOAD=10m, stop 
 
 break-laws: ## break each law of replay and ownership once and want the simulation to see it
 	WELLHEAD_BREAK_LAWS=1 $(GO) test ./actors -run TestBrokenLawsAreSeen -v -timeout 60m
+
+deploy-check: ## check what is in deploy/ with promtool, amtool, kubectl-validate and compose-go, and run its commands
+	scripts/deploy-check
 
 fixture: ## keep data of the present version for tests/testdata: make fixture VERSION_OF_DATA=2, before that is raised
 	scripts/fixture tests/testdata/data-v$(or $(VERSION_OF_DATA),$(error say which: make fixture VERSION_OF_DATA=2)).tgz

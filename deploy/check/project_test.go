@@ -269,9 +269,12 @@ func (p *project) alone() string {
 	const name = "alone"
 	ip := p.subnet + ".200"
 	p.address[name] = ip
-	p.start(&types.ServiceConfig{Name: name, Image: "wellhead:local", Command: types.ShellCommand{
+	s := types.ServiceConfig{Name: name}
+	s.Image = "wellhead:local"
+	s.Command = types.ShellCommand{
 		"serve", "--data", filepath.Join(p.dir, name), "--http", ip + ":8080", "--nats", ip + ":4222", "--mqtt", ip + ":1883",
-	}}, nil)
+	}
+	p.start(&s, nil)
 	p.await(name, time.Minute, func() error { return get("http://" + ip + ":8080/readyz") })
 	return "http://" + ip + ":8080"
 }

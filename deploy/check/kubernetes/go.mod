@@ -1,4 +1,4 @@
-module github.com/wellhead/wellhead/deploy/check/kube
+module github.com/wellhead/wellhead/deploy/check/kubernetes
 
 go 1.26.0
 
