@@ -19,7 +19,7 @@ func TestCompose(t *testing.T) {
 	p := loadProject(t, filepath.Join("..", "compose.yaml"))
 	services := slices.Sorted(maps.Keys(p.services))
 	want := []string{
-		"cassandra-1", "cassandra-2", "cassandra-3", "nats-1", "nats-2", "nats-3", "redis", "wellhead-1", "wellhead-2", "wellhead-3",
+		"cassandra-1", "cassandra-2", "cassandra-3", "nats-1", "nats-2", "nats-3", "redis-1", "wellhead-1", "wellhead-2", "wellhead-3",
 	}
 	if !slices.Equal(services, want) {
 		t.Fatalf("the services are %v, want %v", services, want)
