@@ -6,8 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/wellhead/wellhead/internal/testenv"
 )
@@ -56,4 +60,34 @@ func TestCompose(t *testing.T) {
 	})
 	p.stop("wellhead-3")
 	p.wellhead(append([]string{"verify", "simulate", "--server", member(1), "--wait", "90s"}, sent...)...)
+}
+
+// TestComposeFile reads all of the file, monitoring too: what is bound must be there, what is pulled must have a version.
+func TestComposeFile(t *testing.T) {
+	options, err := cli.NewProjectOptions([]string{filepath.Join("..", "compose.yaml")}, cli.WithName("wellhead"), cli.WithProfiles([]string{"monitoring"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(project.Services); n != 13 {
+		t.Errorf("got %d services, want 13", n)
+	}
+	for name, s := range project.Services {
+		if _, version, ok := strings.Cut(s.Image, ":"); !ok || version == "latest" {
+			t.Errorf("%s: image %q has no version", name, s.Image)
+		}
+		for _, v := range s.Volumes {
+			if _, err := os.Stat(v.Source); v.Type == types.VolumeTypeBind && err != nil {
+				t.Errorf("%s binds what is not there: %v", name, err)
+			}
+		}
+		for _, port := range s.Ports {
+			if port.HostIP != "127.0.0.1" {
+				t.Errorf("%s publishes port %s on %q, want loopback only", name, port.Published, port.HostIP)
+			}
+		}
+	}
 }
