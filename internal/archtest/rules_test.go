@@ -141,6 +141,11 @@ var folders = []folder{
 		may:     []string{"messages", "internal/..."},
 		because: "whole-system tests start the built program and speak only HTTP and NATS to it; a call into a part would test another program",
 	},
+	{
+		path:    "deploy",
+		may:     []string{"internal/testenv"},
+		because: "what is shipped is checked as its users meet it: by the tools that read it and the built program",
+	},
 }
 
 // modules are those of others that only some folders may import, outside of tests, and why.
