@@ -228,7 +228,7 @@ func askCQL(ctx context.Context, addr string) error {
 	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		return err
 	}
-	if err := exchange(conn, opOptions, nil, opSupported); err != nil {
+	if _, err := exchange(conn, opOptions, nil, opSupported); err != nil {
 		return fmt.Errorf("ask for the options: %w", err)
 	}
 	return nil

@@ -157,6 +157,12 @@ func TestCassandraStopsPausesAndRestarts(t *testing.T) {
 	if err := s.Execute(t.Context(), "INSERT INTO nosuch.readings (a) VALUES (1)"); err == nil || !strings.Contains(err.Error(), "nosuch") {
 		t.Errorf("insert into a keyspace that is not there: got %v, want Cassandra's error", err)
 	}
+	if n, err := s.Count(t.Context(), "SELECT count(*) FROM system.local"); n != 1 || err != nil {
+		t.Errorf("servers that describe themselves: got %d, %v, want 1", n, err)
+	}
+	if n, err := s.Count(t.Context(), "SELECT key FROM system.local"); err == nil {
+		t.Errorf("a word where a number is wanted: got %d, want an error", n)
+	}
 	if err := s.Pause(); err != nil {
 		t.Fatal(err)
 	}
