@@ -23,7 +23,7 @@ LAYOUT  ?= rows
 SERVERS ?= --cassandra-heap 4096 --cassandra-latest
 OVERLOAD ?= 10m
 
-.PHONY: help build run cluster setup test check format generate bench bench-whole chaos simulate-faults overload break-laws deploy-check fixture web cover clean headline recordings
+.PHONY: help build run cluster setup test check format generate bench bench-whole bench-peers chaos simulate-faults overload break-laws deploy-check fixture web cover clean headline recordings
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,13 @@ bench: ## run the benchmarks; BENCH=regex chooses, COUNT=n repeats (docs/benchma
 
 bench-whole: build ## measure the whole program; CASES="batch fleet" chooses, cassandra needs real servers
 	$(if $(filter cassandra%,$(CASES)),SERVERS="$(SERVERS)" scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
+
+bench-peers: CASES = benthos flink-rows flink-million
+bench-peers: PEERS = $(GO) run ./bench -binary bin/wellhead -peers .cache/peers -runs $(COUNT)
+bench-peers: build ## measure beside Benthos and Apache Flink, CASES="benthos flink-rows flink-million" chooses; 25 minutes, Java 17, Maven, 20 GB of memory
+	bench/peers/build .cache/peers
+	$(if $(filter benthos flink-rows,$(CASES)),SERVERS="$(SERVERS)" scripts/with-servers $(PEERS) $(filter benthos flink-rows,$(CASES)))
+	$(if $(filter flink-million,$(CASES)),$(PEERS) flink-million)
 
 headline: build ## send READINGS=31145914 to real Cassandra (LAYOUT=rows) and Redis, check each, count them; half an hour
 	SERVERS="$(SERVERS)" scripts/with-servers $(GO) run ./bench -binary bin/wellhead -readings $(READINGS) -layout $(LAYOUT) headline

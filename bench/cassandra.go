@@ -20,14 +20,11 @@ var errNoServers = errors.New("no Cassandra or no Redis: run it as scripts/with-
 // startOnCassandra starts a member on the Cassandra and the Redis that the environment names, with a
 // keyspace of its own, and loads it for a while.
 func (b *bench) startOnCassandra(ctx context.Context) (*member, error) {
-	cassandra, redis := os.Getenv(testenv.CassandraVariable), os.Getenv(testenv.RedisVariable)
-	if cassandra == "" || redis == "" {
-		return nil, errNoServers
+	text, err := b.onServers(fmt.Sprintf("bench_%d", time.Now().Unix()))
+	if err != nil {
+		return nil, err
 	}
-	keyspace := fmt.Sprintf("bench_%d", time.Now().Unix())
 	file := filepath.Join(b.dir, "cassandra.yaml")
-	text := fmt.Sprintf("archive: cassandra\nlayout: %s\nsnapshots: redis\ncassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addresses: [%q]\n  prefix: %s\n",
-		b.layout, cassandra, keyspace, redis, keyspace)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -44,6 +41,16 @@ func (b *bench) startOnCassandra(ctx context.Context) (*member, error) {
 		}
 	}
 	return m, nil
+}
+
+// onServers is the settings of a member whose archive and snapshots are on the servers that the environment names.
+func (b *bench) onServers(keyspace string) (string, error) {
+	cassandra, redis := os.Getenv(testenv.CassandraVariable), os.Getenv(testenv.RedisVariable)
+	if cassandra == "" || redis == "" {
+		return "", errNoServers
+	}
+	return fmt.Sprintf("archive: cassandra\nlayout: %s\nsnapshots: redis\ncassandra:\n  hosts: [%q]\n  keyspace: %s\nredis:\n  addresses: [%q]\n  prefix: %s\n",
+		b.layout, cassandra, keyspace, redis, keyspace), nil
 }
 
 // onceOnCassandra is how many readings of each of 10 000 devices make a run: with chunks a run of as many as

@@ -40,6 +40,9 @@ var scenarios = []scenario{
 	{"latency", "publish → event at a subscriber, p50, p99 and most", latency},
 	{"fleet", "100 000 devices: memory, and restart after kill -9", largeFleet},
 	{"million", "1 000 000 devices, one reading a minute: memory, share of a core, restart", million},
+	{"benthos", "beside Benthos: JSON messages of one reading into rows of Cassandra", benthos},
+	{"flink-rows", "beside Apache Flink: 10 000 devices into Cassandra", flinkRows},
+	{"flink-million", "beside Apache Flink: windows and aggregates of 1 000 000 devices", flinkMillion},
 }
 
 // figure is one result.
@@ -51,8 +54,9 @@ type figure struct {
 	Runs     []float64 `json:"runs"`
 	CPU      float64   `json:"memberCores"` // CPU seconds of the member ÷ wall time
 	PeakMiB  float64   `json:"memberPeakMiB"`
-	Load     string    `json:"loadAverage"` // when the last run began
-	Checked  int64     `json:"checked"`     // readings read back, in all runs
+	Micros   float64   `json:"microsPerReading,omitempty"` // CPU of the process that is measured
+	Load     string    `json:"loadAverage"`                // when the last run began
+	Checked  int64     `json:"checked"`                    // readings read back, in all runs
 	Revision string    `json:"revision"`
 }
 
@@ -65,6 +69,7 @@ type bench struct {
 	scale    float64 // of the number of readings
 	readings int     // of headline
 	layout   string  // of readings in Cassandra
+	peers    string  // folder of what bench/peers/build has built
 	warmUp   time.Duration
 	progress io.Writer // gets what commands say while they work; nil = nobody
 	revision string
@@ -80,6 +85,7 @@ func run() int {
 	flag.Float64Var(&b.scale, "scale", 1, "share of the readings to send: 0.01 to try the program out")
 	flag.IntVar(&b.readings, "readings", headlineReadings, "readings that headline sends")
 	flag.StringVar(&b.layout, "layout", "rows", "how Cassandra keeps readings")
+	flag.StringVar(&b.peers, "peers", ".cache/peers", "folder where bench/peers/build has put what Wellhead is compared with")
 	flag.DurationVar(&b.warmUp, "warm-up", warmUp, "load on Cassandra before a figure counts")
 	flag.Func("serve", "one more `FLAG` of the member, such as --config=FILE", func(s string) error {
 		b.serve = append(b.serve, s)
@@ -147,13 +153,14 @@ func choose(names []string) ([]scenario, error) {
 // report prints the table to standard error and the document to standard output.
 func report(figures []figure) error {
 	w := tabwriter.NewWriter(os.Stderr, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "case\twhat\tmedian\tunit\truns\tmember cores\tmember peak\tload")
+	fmt.Fprintln(w, "case\twhat\tmedian\tunit\truns\tcores\tµs/reading\tpeak\tload")
 	for _, f := range figures {
 		var runs []string
 		for _, r := range f.Runs {
 			runs = append(runs, round(r))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.0f MiB\t%s\n", f.Case, f.What, round(f.Value), f.Unit, strings.Join(runs, " "), f.CPU, f.PeakMiB, f.Load)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.2f\t%s\t%.0f MiB\t%s\n",
+			f.Case, f.What, round(f.Value), f.Unit, strings.Join(runs, " "), f.CPU, optional(f.Micros), f.PeakMiB, f.Load)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -164,10 +171,21 @@ func report(figures []figure) error {
 }
 
 func round(v float64) string {
-	if v >= 1000 {
+	switch {
+	case v >= 1000:
 		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
 	}
-	return fmt.Sprintf("%.1f", v)
+	return fmt.Sprintf("%.2f", v)
+}
+
+// optional is empty where nothing was measured.
+func optional(v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return round(v)
 }
 
 // median returns the middle one of values, of an even number the lower.

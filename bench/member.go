@@ -53,11 +53,8 @@ func (b *bench) start(ctx context.Context, args ...string) (*member, error) {
 
 // again starts the member on the data that it has, and waits until it answers.
 func (m *member) again(ctx context.Context) error {
-	m.cmd = exec.Command(m.bench.binary, m.args...)
-	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
-	m.began = time.Now()
-	if err := m.cmd.Start(); err != nil {
-		return fmt.Errorf("start the member: %w", err)
+	if err := m.launch(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -81,6 +78,17 @@ func (m *member) again(ctx context.Context) error {
 	}
 }
 
+// launch starts the member's process and does not wait for it.
+func (m *member) launch() error {
+	m.cmd = exec.Command(m.bench.binary, m.args...)
+	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
+	m.began = time.Now()
+	if err := m.cmd.Start(); err != nil {
+		return fmt.Errorf("start the member: %w", err)
+	}
+	return nil
+}
+
 // kill ends the member at once, as kill -9 does.
 func (m *member) kill() {
 	_ = m.cmd.Process.Kill()
@@ -94,48 +102,8 @@ func (m *member) remove() {
 	_ = os.RemoveAll(filepath.Dir(m.log.Name()))
 }
 
-// used is what a process has used so far.
-type used struct {
-	cpu  float64 // seconds
-	peak float64 // MiB, VmHWM
-	now  float64 // MiB, VmRSS
-}
-
-func (m *member) usage() (u used, err error) {
-	proc := filepath.Join("/proc", strconv.Itoa(m.cmd.Process.Pid))
-	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
-	if err != nil {
-		return u, err
-	}
-	// after the name, which may hold anything: state is field 3, user and system time 14 and 15
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	for _, ticks := range fields[11:13] {
-		n, err := strconv.ParseFloat(ticks, 64)
-		if err != nil {
-			return u, fmt.Errorf("read %s/stat: %w", proc, err)
-		}
-		u.cpu += n / 100 // ticks a second on Linux
-	}
-	status, err := os.ReadFile(filepath.Join(proc, "status"))
-	if err != nil {
-		return u, err
-	}
-	for line := range strings.Lines(string(status)) {
-		var kib float64
-		switch {
-		case strings.HasPrefix(line, "VmHWM:"):
-			_, err = fmt.Sscanf(line, "VmHWM: %f kB", &kib)
-			u.peak = kib / 1024
-		case strings.HasPrefix(line, "VmRSS:"):
-			_, err = fmt.Sscanf(line, "VmRSS: %f kB", &kib)
-			u.now = kib / 1024
-		}
-		if err != nil {
-			return u, fmt.Errorf("read %s/status: %w", proc, err)
-		}
-	}
-	return u, nil
-}
+// usage is what the member has used since it was last started.
+func (m *member) usage() (used, error) { return usageOf(m.cmd.Process.Pid) }
 
 // put sends a document to the member.
 func (m *member) put(ctx context.Context, path, document string) error {

@@ -35,8 +35,8 @@ type PoolHealth struct {
 	Blocked         int64 // requests that found its queue full, since the server's start
 }
 
-// TableHealth is a server's part of one of the archive's tables. Durations are not in it: what Cassandra 5.0.5
-// shows as milliseconds was 0.002 in the middle of 200 writes, which cannot be; calls are timed where they are made.
+// TableHealth is a server's part of one of the archive's tables. Durations are not in it: Cassandra 5.0.5 calls them
+// milliseconds and shows a thousandth of them (tried); calls are timed where they are made.
 type TableHealth struct {
 	Table             string
 	DiskBytes         int64
