@@ -169,8 +169,10 @@ func TestServers(t *testing.T) {
 		t.Errorf("before anybody was asked: got %s", text)
 	}
 	told([]Server{
-		{Server: "a:9042", Up: true, Known: true, Pools: []Pool{{"MutationStage", 2, 7, 3}}, Clients: 5, HintFiles: 4, Compacting: 1, CompactionBytes: 99,
-			Tables: []Table{{Table: "readings", DiskBytes: 1 << 20, MaxPartitionBytes: 2 << 20, Writes: 12, Reads: 5}}},
+		{
+			Server: "a:9042", Up: true, Known: true, Pools: []Pool{{"MutationStage", 2, 7, 3}}, Clients: 5, HintFiles: 4, Compacting: 1, CompactionBytes: 99,
+			Tables: []Table{{Table: "readings", DiskBytes: 1 << 20, MaxPartitionBytes: 2 << 20, Writes: 12, Reads: 5}},
+		},
 		{Server: "b:9042", Clients: 8},
 	})
 	text := scrape(t, m)

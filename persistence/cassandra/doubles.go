@@ -43,11 +43,3 @@ func (d *doubles) UnmarshalCQL(_ gocql.TypeInfo, b []byte) error {
 	}
 	return nil
 }
-
-// bytesNotNull: the driver takes a nil slice for a null.
-func bytesNotNull(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
-}
