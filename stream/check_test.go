@@ -184,7 +184,7 @@ func wantUnfit(t *testing.T, o Options, want ...string) {
 
 func TestOutsideTLS(t *testing.T) {
 	dir := t.TempDir()
-	makeCertificates(t, dir)
+	testenv.Certificates(t, dir)
 	file := func(name string) string { return filepath.Join(dir, name) }
 	for _, verify := range []bool{false, true} {
 		t.Run(fmt.Sprintf("verify=%v", verify), func(t *testing.T) {

@@ -26,6 +26,8 @@ type RedisOptions struct {
 	Port   int      // 0 = a free one
 	Append bool     // append-only file, synced each second: a restart loses next to nothing
 	Extra  []string // more arguments for redis-server
+	// Sentinel has the lines of a sentinel's configuration: the server is one, and keeps nothing.
+	Sentinel string
 }
 
 // RedisServer is a running Redis, or one that others share (see the package comment).
@@ -70,6 +72,13 @@ func StartRedis(ctx context.Context, dir string, o RedisOptions) (*RedisServer, 
 		"--bind", o.Host, "--port", strconv.Itoa(o.Port), "--dir", dir, "--dbfilename", redisDump,
 		"--save", "1000000", "1000000", "--appendonly", appendOnly,
 	}, o.Extra...)
+	if o.Sentinel != "" {
+		config := filepath.Join(dir, "sentinel.conf") // a sentinel writes into it
+		if err := os.WriteFile(config, []byte(o.Sentinel), 0o600); err != nil {
+			return nil, err
+		}
+		args = append([]string{config, "--sentinel", "--bind", o.Host, "--port", strconv.Itoa(o.Port), "--dir", dir}, o.Extra...)
+	}
 	s := &RedisServer{Addr: net.JoinHostPort(o.Host, strconv.Itoa(o.Port)), Dir: dir}
 	s.run = func(ctx context.Context) (*process, error) {
 		p, err := startProcess(filepath.Join(dir, "redis.log"), dir, bin, args...)

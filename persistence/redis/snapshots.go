@@ -22,12 +22,15 @@ import (
 
 // Options says where the snapshots are.
 type Options struct {
-	Addrs  []string // host:port; several: a Redis cluster, or with Master the sentinels. Default: 127.0.0.1:6379
-	Master string   // name of the master that sentinels watch; "" = no sentinels
-	DB     int      // not in a Redis cluster
+	Addrs   []string // host:port; several: a Redis cluster, or with Master the sentinels. Default: 127.0.0.1:6379
+	Cluster bool     // Addrs are of a Redis cluster, however many
+	Master  string   // name of the master that sentinels watch; "" = no sentinels
+	DB      int      // not in a Redis cluster
 
 	Username, Password string
-	TLS                *tls.Config // nil = no TLS
+	// SentinelUsername and SentinelPassword are for the sentinels themselves.
+	SentinelUsername, SentinelPassword string
+	TLS                                *tls.Config // nil = no TLS
 
 	// Prefix begins every key, so that several Wellhead clusters can share a server: 1-64 characters of
 	// [A-Za-z0-9_.:-]. Default: wellhead.
@@ -67,6 +70,9 @@ func Open(o Options) (*Snapshots, error) {
 	if o.Timeout < 0 || o.Connections < 0 || o.DB < 0 {
 		return nil, fmt.Errorf("redis snapshots: timeout %v, %d connections, db %d: want none below 0", o.Timeout, o.Connections, o.DB)
 	}
+	if o.Cluster && (o.Master != "" || o.DB != 0) {
+		return nil, fmt.Errorf("redis snapshots: a cluster with master %q, db %d: it has neither sentinels nor databases", o.Master, o.DB)
+	}
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
 	}
@@ -78,8 +84,9 @@ func Open(o Options) (*Snapshots, error) {
 	}
 	setLogger.Do(func() { redis.SetLogger(driverLog{o.Logger}) })
 	client := redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: o.Addrs, MasterName: o.Master, DB: o.DB,
+		Addrs: o.Addrs, MasterName: o.Master, DB: o.DB, IsClusterMode: o.Cluster,
 		Username: o.Username, Password: o.Password, TLSConfig: o.TLS,
+		SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword,
 		DialTimeout: o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout,
 		ContextTimeoutEnabled: true,
 		DialerRetries:         1, // the caller tries again

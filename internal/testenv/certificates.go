@@ -1,4 +1,4 @@
-package stream
+package testenv
 
 import (
 	"crypto/ecdsa"
@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// makeCertificates writes ca.crt, and server and client .crt and .key that it has signed, for 127.0.0.1.
-func makeCertificates(t testing.TB, dir string) {
+// Certificates writes ca.crt, and server and client .crt and .key (PKCS #8) that it has signed, for 127.0.0.1.
+func Certificates(t testing.TB, dir string) {
 	t.Helper()
 	now := time.Now()
 	template := func(name string, serial int64) *x509.Certificate {
@@ -54,9 +54,9 @@ func makeCertificates(t testing.TB, dir string) {
 			t.Fatal(err)
 		}
 		write(name+".crt", "CERTIFICATE", der)
-		if der, err = x509.MarshalECPrivateKey(key); err != nil {
+		if der, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
 			t.Fatal(err)
 		}
-		write(name+".key", "EC PRIVATE KEY", der)
+		write(name+".key", "PRIVATE KEY", der)
 	}
 }
