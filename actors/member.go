@@ -2,12 +2,10 @@ package actors
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +61,7 @@ type Member struct {
 	ticking sync.WaitGroup
 
 	complaints complaints
+	together   func(...func() error) error // atOnce, but in the simulation, which has one thing happen after the other
 
 	mu     sync.Mutex
 	shards []*shardHandle
@@ -82,6 +81,7 @@ type shardHandle struct {
 	seen    uint64    // revision of the lease that may be replaced by a claim
 	claimed uint64    // revision of our claim, 0 = none yet
 	paused  time.Time // when the owner before stopped pulling, to hand over; zero = it did not tell
+	resumed uint64    // logical sequence at which its devices are where they were then
 	leaving bool      // it is being handed over or dropped
 }
 
@@ -94,7 +94,7 @@ func NewMember(o Options) *Member {
 	m := &Member{
 		options: o, cfg: cfg, parts: o.Parts, log: o.Logger, now: o.Now,
 		credit: NewCredit(o.InFlight, cfg.Shards),
-		shards: make([]*shardHandle, cfg.Shards),
+		shards: make([]*shardHandle, cfg.Shards), together: atOnce,
 	}
 	m.system = actor.NewActorSystem(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return o.Logger.With("part", "actors") }),
@@ -207,6 +207,24 @@ func (m *Member) started(s *shardActor, p Plan) {
 		return
 	}
 	h.ready, h.plan = true, p
+	if !h.paused.IsZero() && h.resumed > s.core.applied {
+		s.resumed = h.resumed
+	} else {
+		m.tellPause(h)
+	}
+}
+
+// resumed tells how long the devices of a shard stood still.
+func (m *Member) resumed(s *shardActor) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h := m.shards[s.shard]; h != nil && h.current == s {
+		m.tellPause(h)
+	}
+}
+
+// tellPause tells it once, if there was one; m.mu is held.
+func (m *Member) tellPause(h *shardHandle) {
 	if !h.paused.IsZero() {
 		m.options.Shared.HandedOver(time.UnixMilli(m.now()).Sub(h.paused))
 		h.paused = time.Time{}
@@ -284,7 +302,7 @@ func (m *Member) Stop(ctx context.Context) error {
 }
 
 // drainEvery is how often a shard that drains is looked at, and told to go on.
-const drainEvery = 20 * time.Millisecond
+const drainEvery = 5 * time.Millisecond
 
 // drain empties one shard, and tells whether it did; ended, if not nil, is closed when its actor ends.
 func (m *Member) drain(ctx context.Context, s *shardActor, ended <-chan struct{}) bool {
@@ -293,7 +311,7 @@ func (m *Member) drain(ctx context.Context, s *shardActor, ended <-chan struct{}
 		m.system.Root.Send(s.self, ask2{
 			with: func(c *core) {
 				c.draining = true
-				c.tick(m.now(), false)
+				c.hurry(m.now())
 				empty <- c.drained()
 			},
 			refuse: func(error) { empty <- true },
@@ -314,248 +332,4 @@ func (m *Member) drain(ctx context.Context, s *shardActor, ended <-chan struct{}
 		}
 	}
 	return false
-}
-
-// lease is the value of a shard's lease.
-type lease struct {
-	Member  string `json:"member"` // empty = released
-	Address string `json:"address,omitempty"`
-	Paused  int64  `json:"paused,omitempty"` // of a released one: ms, when its owner stopped pulling
-}
-
-// begin takes a shard: claim, fences, checkpoint, table of devices, feed. See PlanStart.
-func (m *Member) begin(ctx context.Context, shard messages.Shard) (*started, error) {
-	p := m.parts
-	claim, err := m.claim(ctx, shard)
-	if err != nil {
-		return nil, err
-	}
-	found := Found{Claim: claim, Snapshots: true, Now: m.now()}
-	data, revision, err := p.Checkpoints.Load(ctx, shardKey(shard))
-	switch {
-	case errors.Is(err, persistence.ErrNotFound):
-	case err != nil:
-		return nil, fmt.Errorf("load the checkpoint: %w", err)
-	default:
-		if found.Checkpoint, err = DecodeCheckpoint(data); err != nil {
-			return nil, err
-		}
-	}
-	if found.Stream, err = p.Log.State(ctx, shard); err != nil {
-		return nil, fmt.Errorf("look at the stream: %w", err)
-	}
-	if found.Witness, err = m.witness(ctx, shard); err != nil {
-		return nil, err
-	}
-	m.lookAtMarks(ctx, shard, &found)
-	m.lookAtSnapshots(ctx, shard, &found)
-	plan := PlanStart(found)
-	k := &plan.Checkpoint
-	if found.Snapshots {
-		if err := p.Snapshots.RaiseFence(ctx, shard, k.Epoch); err != nil {
-			return nil, fmt.Errorf("raise the fence: %w", err)
-		}
-	}
-	caution, err := loadStarts(ctx, p.Starts, shard, k, found.Stream.Last+k.Offset)
-	if err != nil {
-		return nil, err
-	}
-	plan.Starts = caution.starts
-	b := &started{plan: plan, marker: found.Marker, sites: map[string]siteRecord{}, caution: caution}
-	b.exec = &executor{
-		shard: shard, archive: p.Archive, snapshots: p.Snapshots, log: p.Log, cells: p.Checkpoints,
-		outside: p.Outside, epoch: k.Epoch, offset: k.Offset, revision: revision, limits: &m.cfg.Limits, fleet: &m.cfg.Fleet,
-		inspect: m.options.Inspect, guilty: plan.Starts.Guilty, accounts: m.cfg.Retire,
-		corrupt: func(c Corruption) { m.corrupt(shard, c) },
-	}
-	if data, err = k.Encode(); err != nil {
-		return nil, fmt.Errorf("encode the checkpoint: %w", err)
-	}
-	if err := b.exec.saveCheckpoint(ctx, data); err != nil {
-		return nil, fmt.Errorf("save the first checkpoint: %w", err)
-	}
-	b.exec.witness, b.exec.witnessTime = Witness{Epoch: k.Epoch, Reserved: k.Reserved}, m.now()*1000
-	if err := b.exec.bearWitness(ctx, 0, 0); err != nil {
-		return nil, fmt.Errorf("have the archive keep the shard's start: %w", err)
-	}
-	if plan.Rebuild && found.Snapshots {
-		m.beginGeneration(ctx, b)
-	}
-	if err := m.readTable(ctx, b, found.Snapshots); err != nil {
-		return nil, err
-	}
-	if b.feed, err = p.Log.Open(ctx, shard, plan.From); err != nil {
-		return nil, fmt.Errorf("open the feed: %w", err)
-	}
-	return b, nil
-}
-
-// lookAtMarks reads the arrivals of the messages that checkpoint and witness remember, as far as the
-// stream still has them.
-func (m *Member) lookAtMarks(ctx context.Context, shard messages.Shard, f *Found) {
-	k := f.Checkpoint
-	if k == nil {
-		return
-	}
-	arrival := func(seq uint64, mark int64) int64 {
-		if mark == 0 || seq <= k.Offset {
-			return 0
-		}
-		msg, err := m.parts.Log.Get(ctx, shard, seq-k.Offset)
-		if err != nil {
-			return 0
-		}
-		return msg.Arrival
-	}
-	f.Landmark, f.StoredMark = arrival(k.Snapshotted, k.Landmark), arrival(k.Stored, k.StoredMark)
-	if w := f.Witness; w != nil {
-		f.Deleted = arrival(w.Deleted, w.DeletedMark)
-	}
-}
-
-// witnessSite stands in the site's place of the archive's record of a shard's starts. No site can have
-// this name.
-const witnessSite = "@shard"
-
-// witness returns what the archive keeps of the shard's newest start.
-func (m *Member) witness(ctx context.Context, shard messages.Shard) (*Witness, error) {
-	records, err := m.parts.Archive.Records(ctx, shard, messages.DeviceID{Site: witnessSite})
-	if err != nil {
-		return nil, fmt.Errorf("read what the archive knows of the shard's starts: %w", err)
-	}
-	if len(records) == 0 {
-		return nil, nil
-	}
-	var w Witness
-	if err := json.Unmarshal(records[len(records)-1].Payload, &w); err != nil {
-		return nil, fmt.Errorf("read what the archive knows of the shard's starts: %w", err)
-	}
-	return &w, nil
-}
-
-// beginGeneration has the marker tell of the new generation, so that a start that comes before its
-// first snapshots finds nothing amiss. If that fails, the first put finds out.
-func (m *Member) beginGeneration(ctx context.Context, b *started) {
-	k := &b.plan.Checkpoint
-	marker := persistence.Marker{Generation: k.Generation, Snapshotted: k.Snapshotted, Puts: b.marker.Puts + 1}
-	if err := m.parts.Snapshots.PutMarker(ctx, b.exec.shard, k.Epoch, b.marker, marker); err != nil {
-		m.log.Warn("cannot store the marker of a new generation", "shard", int(b.exec.shard), "error", err)
-		return
-	}
-	b.marker = marker
-}
-
-// claim writes the lease; its revision is part of the epoch.
-func (m *Member) claim(ctx context.Context, shard messages.Shard) (uint64, error) {
-	if m.options.Shared != nil {
-		return m.claimShared(ctx, shard)
-	}
-	_, revision, err := m.parts.Leases.Load(ctx, shardKey(shard))
-	if err != nil && !errors.Is(err, persistence.ErrNotFound) {
-		return 0, fmt.Errorf("read the lease: %w", err)
-	}
-	data, err := json.Marshal(lease{Member: m.options.Name, Address: m.options.Address})
-	if err != nil {
-		return 0, fmt.Errorf("encode the lease: %w", err)
-	}
-	claim, err := m.parts.Leases.Save(ctx, shardKey(shard), data, revision)
-	if err != nil {
-		return 0, fmt.Errorf("claim the lease: %w", err)
-	}
-	return claim, nil
-}
-
-// snapshotPatienceAtStart is how long a start waits for the snapshot store before it goes on without.
-const snapshotPatienceAtStart = 5 * time.Second
-
-// lookAtSnapshots reads fence and marker. A store that cannot be reached is done without: states
-// come from the archive.
-func (m *Member) lookAtSnapshots(ctx context.Context, shard messages.Shard, f *Found) {
-	ctx, cancel := context.WithTimeout(ctx, snapshotPatienceAtStart)
-	defer cancel()
-	fence, err := m.parts.Snapshots.Fence(ctx, shard)
-	if err == nil {
-		f.Fence = fence
-		f.Marker, err = m.parts.Snapshots.Marker(ctx, shard)
-	}
-	if err != nil {
-		f.Snapshots = false
-		m.complain("start without snapshots: the snapshot store cannot be reached: "+err.Error(), shard)
-	}
-}
-
-// complain logs that a store fails, but not each time.
-func (m *Member) complain(text string, shard messages.Shard) {
-	if unsaid, say := m.complaints.due(text, time.Now()); say {
-		m.log.Warn("a store failed, trying again", "shard", int(shard), "what", text, "unsaid", unsaid)
-	}
-}
-
-// readTable fills the shard's column table: all names from the archive, lines from snapshots.
-func (m *Member) readTable(ctx context.Context, b *started, snapshots bool) error {
-	shard, k := b.exec.shard, &b.plan.Checkpoint
-	var sites []messages.DeviceID
-	err := m.parts.Archive.Devices(ctx, shard, func(id messages.DeviceID) bool {
-		id = messages.DeviceID{Site: strings.Clone(id.Site), Device: strings.Clone(id.Device)}
-		switch {
-		case id.Site == witnessSite:
-		case id.Device == "":
-			sites = append(sites, id)
-		default:
-			b.devices = append(b.devices, id)
-		}
-		return true
-	})
-	if err != nil {
-		return fmt.Errorf("list devices: %w", err)
-	}
-	for _, id := range sites {
-		records, err := m.parts.Archive.Records(ctx, shard, id)
-		if err != nil {
-			return fmt.Errorf("read the settings of site %s: %w", id.Site, err)
-		}
-		for _, r := range records {
-			if own, err := decodeSiteRecord(r.Payload); err == nil && r.Sequence <= k.Snapshotted {
-				b.sites[id.Site] = siteRecord{own: own, sequence: r.Sequence}
-			}
-		}
-	}
-	if b.plan.Rebuild || !snapshots {
-		return nil
-	}
-	err = m.parts.Snapshots.Scan(ctx, shard, k.Generation, func(s persistence.Snapshot) bool {
-		head, err := PeekSnapshot(s.Data)
-		if err != nil {
-			b.exec.found(Corruption{What: CorruptSnapshot, Device: s.Device, Damage: persistence.Damage{Err: err}})
-		} else if head.Sequence == s.Sequence && head.Sequence <= k.Stored {
-			b.snaps = append(b.snaps, head)
-		}
-		return true
-	})
-	if errors.Is(err, persistence.ErrCorrupt) {
-		b.exec.found(Corruption{What: CorruptSnapshot, Damage: persistence.Damage{Err: err}})
-	} else if err != nil {
-		m.log.Warn("cannot list snapshots; devices are loaded one by one", "shard", int(shard), "error", err)
-	}
-	return nil
-}
-
-// siteRecord is a site's own settings and the sequence they came with.
-type siteRecord struct {
-	own      messages.Settings
-	sequence uint64
-}
-
-func encodeSiteRecord(own messages.Settings) []byte {
-	data, err := json.Marshal(own)
-	if err != nil {
-		panic(err) // plain strings and integers
-	}
-	return data
-}
-
-func decodeSiteRecord(data []byte) (messages.Settings, error) {
-	var own messages.Settings
-	err := json.Unmarshal(data, &own)
-	return own, err
 }

@@ -37,6 +37,7 @@ type shardActor struct {
 	taken         *pulledMessages          // whose done is to be closed, nil = none
 	draining      atomic.Bool              // no more is pulled
 	full          atomic.Bool              // the reserved sequences are used up
+	resumed       uint64                   // where its devices are where they were before it was handed over, 0 = they are
 	toldUpTo      uint64                   // stored, as of the last news to producers
 	past          map[producerKey]*account // of runs that were looked up in the archive
 	announcing    int                      // announcements under way
@@ -252,6 +253,10 @@ func (s *shardActor) check() {
 		return
 	}
 	s.goOn()
+	if s.resumed != 0 && s.core.applied >= s.resumed {
+		s.resumed = 0
+		s.member.resumed(s)
+	}
 	if s.core.lost == nil {
 		return
 	}

@@ -25,7 +25,8 @@ type Shared struct {
 	May func() bool
 	// Peers answers for the shards of other members.
 	Peers Peers
-	// HandedOver is told how long a shard's devices stood still while it was handed over to this member.
+	// HandedOver is told how long a shard's devices stood still while it was handed over to this member: from
+	// when the owner before stopped pulling, until they have taken in here what they had taken in there.
 	HandedOver func(pause time.Duration)
 	// Changed is told that a shard's actor has ended.
 	Changed func()
@@ -84,23 +85,44 @@ func (m *Member) Held() map[messages.Shard]uint64 {
 	return out
 }
 
-// HandOver gives a shard away: what it has is stored and snapshotted while it works on, so that little is left
-// to do while its devices stand still; then no more pulling, everything stored, snapshotted and checkpointed, as far as
-// ctx allows; then its actor ends and the lease is released. What did not get done in time is replayed by
-// the next owner. It waits for all of that.
+const (
+	// prepareWithin bounds how long a shard works on while what it has is stored and snapshotted, so that little
+	// is left to do while its devices stand still. Longer helps no shard that is behind the archive.
+	prepareWithin = 2 * time.Second
+	prepareEvery  = 20 * time.Millisecond
+	// drainWithin bounds how long the devices of a shard that has kept up stand still for what is left. One that has not
+	// kept up is not waited for: its next owner replays what is not stored, which takes less than the archive does.
+	drainWithin = 500 * time.Millisecond
+)
+
+// HandOver gives a shard away, so that its devices stand still for as short as can be: what it has is stored
+// and snapshotted while it works on; then no more pulling, and what is left is stored, snapshotted and checkpointed, unless
+// that takes long; then its actor ends and the lease is released. What was not done the next owner replays, and what is
+// still on its way to the stores then does no harm, as after a crash. It waits for all of that.
 func (m *Member) HandOver(ctx context.Context, shard messages.Shard) error {
 	h, instance := m.leave(shard)
 	if h == nil {
 		return nil
 	}
-	drained := true
-	if instance != nil {
-		m.prepare(ctx, instance, h.ended)
+	within := time.Duration(0)
+	if instance != nil && m.prepare(ctx, instance, h.ended) {
+		within = drainWithin
 	}
-	paused := m.now()
+	return m.giveAway(ctx, shard, h, instance, within)
+}
+
+// giveAway ends a shard's actor, after it was emptied within a time, and releases the lease.
+func (m *Member) giveAway(ctx context.Context, shard messages.Shard, h *shardHandle, instance *shardActor, within time.Duration) error {
+	left := lease{Paused: m.now()}
 	if instance != nil {
 		instance.draining.Store(true)
-		drained = m.drain(ctx, instance, h.ended)
+		drain, cancel := context.WithTimeout(ctx, within)
+		drained := m.drain(drain, instance, h.ended)
+		cancel()
+		if !drained {
+			left.Applied = m.appliedBy(ctx, instance, h.ended)
+			m.log.Debug("a shard is handed over with readings that are not stored; its next owner replays them", "shard", int(shard))
+		}
 	}
 	if err := m.endShard(shard, h); err != nil {
 		return err
@@ -108,28 +130,30 @@ func (m *Member) HandOver(ctx context.Context, shard messages.Shard) error {
 	m.mu.Lock()
 	claimed := h.claimed
 	m.mu.Unlock()
-	if claimed != 0 {
-		if err := m.release(shard, claimed, paused); err != nil {
-			return err
-		}
+	if claimed == 0 {
+		return nil
 	}
-	if !drained {
-		return fmt.Errorf("hand over shard %d: not everything was stored and snapshotted in time; its next owner replays it", shard)
-	}
-	return nil
+	return m.release(shard, claimed, left)
 }
 
-// prepareWithin bounds how long a shard works on while what it has is stored and snapshotted; at most half
-// of the time that there is for handing it over.
-const prepareWithin = 15 * time.Second
-
-// prepare has a shard store and snapshot what it has up to now, and waits for that.
-func (m *Member) prepare(ctx context.Context, s *shardActor, ended <-chan struct{}) {
-	within := prepareWithin
-	if deadline, ok := ctx.Deadline(); ok {
-		within = min(within, time.Until(deadline)/2)
+// appliedBy asks a shard up to which logical sequence its devices have taken in readings; 0 = it does not say.
+func (m *Member) appliedBy(ctx context.Context, s *shardActor, ended <-chan struct{}) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, drainWithin)
+	defer cancel()
+	applied := make(chan uint64, 1)
+	m.system.Root.Send(s.self, ask2{with: func(c *core) { applied <- c.applied }, refuse: func(error) { applied <- 0 }})
+	select {
+	case n := <-applied:
+		return n
+	case <-ended:
+	case <-ctx.Done():
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
+	return 0
+}
+
+// prepare has a shard store and snapshot what it has up to now, and waits for that; it tells whether it got there.
+func (m *Member) prepare(ctx context.Context, s *shardActor, ended <-chan struct{}) bool {
+	ctx, cancel := context.WithTimeout(ctx, prepareWithin)
 	defer cancel()
 	for ctx.Err() == nil {
 		ready := make(chan bool, 1)
@@ -138,6 +162,7 @@ func (m *Member) prepare(ctx context.Context, s *shardActor, ended <-chan struct
 				if c.leaving == 0 {
 					c.leaving = c.applied
 				}
+				c.hurry(m.now())
 				ready <- c.lost != nil || c.saved.Snapshotted >= c.leaving
 			},
 			refuse: func(error) { ready <- true },
@@ -145,18 +170,19 @@ func (m *Member) prepare(ctx context.Context, s *shardActor, ended <-chan struct
 		select {
 		case done := <-ready:
 			if done {
-				return
+				return true
 			}
 		case <-ended:
-			return
+			return false
 		case <-ctx.Done():
-			return
+			return false
 		}
 		select {
-		case <-time.After(drainEvery):
+		case <-time.After(prepareEvery):
 		case <-ctx.Done():
 		}
 	}
+	return false
 }
 
 // Drop ends a shard's actor at once: it is another member's. It waits until it has ended.
@@ -199,8 +225,8 @@ func (m *Member) endShard(shard messages.Shard, h *shardHandle) error {
 }
 
 // release frees a lease that is still ours.
-func (m *Member) release(shard messages.Shard, claimed uint64, paused int64) error {
-	data, err := json.Marshal(lease{Paused: paused})
+func (m *Member) release(shard messages.Shard, claimed uint64, left lease) error {
+	data, err := json.Marshal(left)
 	if err != nil {
 		return fmt.Errorf("encode the lease: %w", err)
 	}
@@ -214,12 +240,17 @@ func (m *Member) release(shard messages.Shard, claimed uint64, paused int64) err
 	return nil
 }
 
-// handOverAll gives all shards away.
+// handOverAll gives all shards away, to whoever starts next: nobody waits for them, so all is stored and
+// snapshotted as far as ctx allows.
 func (m *Member) handOverAll(ctx context.Context) {
 	var wait sync.WaitGroup
 	for shard := range m.Held() {
+		h, instance := m.leave(shard)
+		if h == nil {
+			continue
+		}
 		wait.Go(func() {
-			if err := m.HandOver(ctx, shard); err != nil {
+			if err := m.giveAway(ctx, shard, h, instance, time.Hour); err != nil {
 				m.log.Warn("a shard was not handed over cleanly", "shard", int(shard), "error", err)
 			}
 		})
@@ -265,7 +296,7 @@ func (m *Member) claimShared(ctx context.Context, shard messages.Shard) (uint64,
 	defer m.mu.Unlock()
 	h.claimed = claim
 	if there.Paused > 0 && revision == h.seen {
-		h.paused = time.UnixMilli(there.Paused)
+		h.paused, h.resumed = time.UnixMilli(there.Paused), there.Applied
 	}
 	return claim, nil
 }

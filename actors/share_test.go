@@ -216,3 +216,62 @@ func (s *sharers) disturb(t *testing.T, rnd *rand.Rand, shard messages.Shard) {
 		}
 	}
 }
+
+// TestBacklog says what waits for a shard that nobody runs, and nothing once it has run.
+func TestBacklog(t *testing.T) {
+	s := startSharers(t)
+	id := messages.DeviceID{Site: "site", Device: "dev-1"}
+	shard := messages.ShardOf(id, 4)
+	client, err := s.streams.Client("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	publisher, err := client.NewPublisher(stream.PublisherOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer publisher.Close()
+	now := time.Now().UnixMilli()
+	publish := func(i int64) {
+		t.Helper()
+		if err := publisher.PublishReading(t.Context(), id, messages.AppendReadingJSON(nil, messages.Reading{Time: now + i, Values: []float64{1}})); err != nil {
+			t.Fatal(err)
+		}
+		if err := publisher.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backlog := func() (uint64, int64) {
+		t.Helper()
+		ends, err := s.streams.Log().Ends(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lag, oldest, err := s.members[0].Backlog(t.Context(), shard, ends[shard])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lag, oldest
+	}
+	publish(0)
+	if lag, oldest := backlog(); lag != 1 || oldest < now {
+		t.Errorf("before it ever ran: lag %d, the oldest of %d; want 1 since %d", lag, oldest, now)
+	}
+	s.take(t, 0, shard)
+	testenv.Eventually(t, 20*time.Second, func() error {
+		if lag, oldest := backlog(); lag != 0 || oldest != 0 {
+			return fmt.Errorf("while it runs: lag %d, the oldest of %d", lag, oldest)
+		}
+		return nil
+	})
+	if err := s.members[0].HandOver(t.Context(), shard); err != nil {
+		t.Fatal(err)
+	}
+	between := time.Now().UnixMilli()
+	publish(1)
+	publish(2)
+	if lag, oldest := backlog(); lag != 2 || oldest < between {
+		t.Errorf("after it was handed to nobody: lag %d, the oldest of %d; want 2 since %d", lag, oldest, between)
+	}
+}

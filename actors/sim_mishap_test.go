@@ -3,6 +3,7 @@ package actors
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/wellhead/wellhead/messages"
@@ -13,7 +14,9 @@ func (w *world) mishap() {
 	if !w.faulty {
 		return
 	}
-	switch w.rnd.IntN(12) {
+	switch w.rnd.IntN(14) {
+	case 5, 6:
+		w.handOver()
 	case 0: // the snapshot store is wiped
 		*w.snaps = *newSimSnapshots()
 	case 1: // the snapshot store goes back to an older state, later
@@ -37,6 +40,55 @@ func (w *world) mishap() {
 		} else if w.seed%4 == 0 { // only in some seeds: it makes the check weaker
 			w.streamGoesBack()
 		}
+	}
+}
+
+// What the simulation's handoffs came to: with all stored and snapshotted, and given over as they were.
+var emptyHandoffs, deepHandoffs atomic.Int64
+
+// handOver gives the shard to another life as Member.HandOver does: it works on while what it has is snapshotted, stops
+// pulling, and ends when it is empty or for want of patience. What it has asked of the stores by then may still
+// happen, beside the new life.
+func (w *world) handOver() {
+	h := w.host
+	if h == nil || h.core.lost != nil {
+		return
+	}
+	c := h.core
+	c.leaving = c.applied
+	for range w.rnd.IntN(8) {
+		w.pull()
+		w.advance(int64(w.rnd.IntN(100)))
+		w.tick(false)
+		if w.host != h || c.lost != nil {
+			return
+		}
+	}
+	if w.rnd.IntN(2) == 0 {
+		for range w.rnd.IntN(40) {
+			c.draining = true
+			w.advance(5)
+			w.mayEnd(func() { c.hurry(w.now) })
+			if w.host != h || c.lost != nil {
+				return
+			}
+			if c.drained() {
+				break
+			}
+		}
+	}
+	empty, applied := c.drained(), c.applied
+	if h.caution.ended(context.Background()) != nil {
+		return // the pulling goroutine could not say so: to the next life it is a crash, which is not what is tried here
+	}
+	w.crash()
+	if !empty {
+		deepHandoffs.Add(1)
+		return
+	}
+	emptyHandoffs.Add(1)
+	if w.begin() && w.host.core.applied < applied {
+		w.broke("a shard was handed over empty at %d, and its next owner begins at %d", applied, w.host.core.applied)
 	}
 }
 

@@ -90,9 +90,17 @@ func newWorld(t *testing.T, seed uint64) *world {
 		config.Limits.Classes = persistence.Classes{"raw": {Readings: math.MaxInt64}}
 	}
 	w.member = &Member{
-		cfg:   config,
-		log:   slog.New(slog.DiscardHandler),
-		now:   func() int64 { return w.now },
+		cfg: config,
+		log: slog.New(slog.DiscardHandler),
+		now: func() int64 { return w.now },
+		together: func(do ...func() error) error { // in order, so that a seed is always the same
+			for _, one := range do {
+				if err := one(); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		parts: Parts{Archive: w.archive, Snapshots: w.snaps, Log: simLog{w}, Checkpoints: w.cells, Leases: w.leases, Starts: w.starts, Corrupt: func(string) { damagedSeen.Add(1) }},
 	}
 	return w
@@ -341,6 +349,9 @@ func TestSimulation(t *testing.T) {
 	}
 	if *simSeeds >= 100 && damagedSeen.Load() == 0 {
 		t.Error("snapshots were damaged and nobody said so")
+	}
+	if *simSeeds >= 100 && (emptyHandoffs.Load() == 0 || deepHandoffs.Load() == 0) {
+		t.Errorf("%d handoffs of an empty shard, %d of one that was behind: want some of each", emptyHandoffs.Load(), deepHandoffs.Load())
 	}
 	if *simSeeds >= 100 && restingRollups.Load() == 0 {
 		t.Error("no device that went offline had its running rollups in the archive")

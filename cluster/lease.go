@@ -16,7 +16,9 @@ import (
 type Lease struct {
 	Member  string `json:"member"`            // the owner's id; empty = released, nobody owns the shard
 	Address string `json:"address,omitempty"` // where the owner's actors are reached, host:port; may be empty with one member
-	Paused  int64  `json:"paused,omitempty"`  // of a released one: Unix ms when its owner stopped pulling
+	// Of a released one:
+	Paused  int64  `json:"paused,omitempty"`  // Unix ms when its owner stopped pulling
+	Applied uint64 `json:"applied,omitempty"` // logical sequence that its devices have reached, when not all of that is snapshotted
 }
 
 // LeaseKey is the key of a shard's lease.

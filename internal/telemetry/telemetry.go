@@ -86,7 +86,7 @@ func New() *Metrics {
 	}
 	m.handoffs = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "wellhead_handoff_duration_seconds", Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60},
-		Help: "How long the devices of a shard stood still while it was handed over to this member: from the last pull of its owner before to its start here, by both machines' clocks.",
+		Help: "How long the devices of a shard stood still while it was handed over to this member: from the last pull of its owner before until they are as far here, by both machines' clocks.",
 	})
 	for _, what := range []string{WentBackStream, WentBackSnapshots, WentBackHole} {
 		m.wentBack.WithLabelValues(what) // 0 from the start: an alert on an increase needs it
