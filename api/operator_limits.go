@@ -26,7 +26,9 @@ type LimitsState struct {
 	Own      messages.Limits `json:"own" doc:"What operators have set, for all members."`
 	Limits   messages.Limits `json:"limits" doc:"In force on this member: what operators have set over its configuration. Bytes."`
 	InFlight int64           `json:"inFlight" doc:"Bytes that this member has pulled and not yet stored."`
-	Sites    []SiteUnstored  `json:"sites" doc:"What each site has on its way to the archive through this member's HTTP face."`
+	// InFlightLimit differs from Limits.InFlight when this member has one of its own.
+	InFlightLimit int64          `json:"inFlightLimit" doc:"Most of them, for this member."`
+	Sites         []SiteUnstored `json:"sites" doc:"What each site has on its way to the archive through this member's HTTP face."`
 }
 
 // SiteUnstored is what a site has on its way to the archive.

@@ -32,7 +32,7 @@ func TestLimitsOverHTTP(t *testing.T) {
 	f := start(t, func(o *api.Options) {
 		o.Operator = &limitsInMemory{state: api.LimitsState{Sites: []api.SiteUnstored{}}}
 	})
-	want := messages.Limits{SiteUnstored: 2 << 20, Sites: map[string]int64{"plant": 1 << 20}}
+	want := messages.Limits{SiteUnstored: 2 << 20, Sites: map[string]int64{"plant": 1 << 20}, Members: map[string]int64{"m2": 1 << 30}}
 	body, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestLimitsOverHTTP(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", query, got.status, got.text, status)
 		}
 	}
-	for _, wrong := range []string{`{"inFlight":5}`, `{"siteUnstored":-1}`, `{"sites":{"a b":1048576}}`, `{"sites":{"a":1}}`, `{"unknown":1}`} {
+	for _, wrong := range []string{`{"inFlight":5}`, `{"siteUnstored":-1}`, `{"sites":{"a b":1048576}}`, `{"sites":{"a":1}}`, `{"members":{"m1":1048576}}`, `{"members":{"":1073741824}}`, `{"unknown":1}`} {
 		f.do(t, "PUT", path, wrong, "Content-Type", "application/json").problem(t, 400)
 	}
 }

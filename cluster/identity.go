@@ -1,9 +1,13 @@
 package cluster
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -22,14 +26,17 @@ type Identity struct {
 	// Certificate and Key are the one pair (PEM) that all members show and demand, in both directions, when
 	// they speak with each other: who has it is a member.
 	Certificate string `json:"certificate"`
-	Key         string `json:"key"`
+	Key         string `json:"key,omitempty"`
+	// Sealed is the key, encrypted, in a cluster that has a secret: who can read this and does not know it is no
+	// member. Key is then not kept.
+	Sealed []byte `json:"sealed,omitempty"`
 }
 
 // certificateName is the host name in the pair, whatever the members' own are.
 const certificateName = "wellhead-member"
 
-// newIdentity makes a cluster.
-func newIdentity(shards int) (Identity, error) {
+// newIdentity makes a cluster, sealed when there is a secret.
+func newIdentity(shards int, secret string) (Identity, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Identity{}, fmt.Errorf("make the cluster's key: %w", err)
@@ -54,10 +61,60 @@ func newIdentity(shards int) (Identity, error) {
 	text := func(kind string, der []byte) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 	}
-	return Identity{
+	out := Identity{
 		ID: id, Shards: shards, Protocol: Protocol,
 		Certificate: text("CERTIFICATE", certificate), Key: text("PRIVATE KEY", private),
-	}, nil
+	}
+	if secret != "" {
+		if err := out.seal(secret); err != nil {
+			return Identity{}, fmt.Errorf("seal the cluster's key: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// cipher is AES-256-GCM under a key that comes of the secret and of the cluster's id.
+func (i *Identity) cipher(secret string) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, []byte(secret), []byte(i.ID), "wellhead cluster key", 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+func (i *Identity) seal(secret string) error {
+	c, err := i.cipher(secret)
+	if err != nil {
+		return err
+	}
+	i.Sealed, i.Key = c.Seal(nil, nil, []byte(i.Key), []byte(i.Certificate)), ""
+	return nil
+}
+
+// open has the key be there. ErrRefused when the secret is not the cluster's.
+func (i *Identity) open(secret string) error {
+	switch {
+	case i.Sealed == nil && secret != "":
+		return fmt.Errorf("%w: cluster %s was made without a secret, and this member has one: leave cluster.secret out, or take a token of `wellhead cluster token`", ErrRefused, i.ID)
+	case i.Sealed == nil:
+		return nil
+	case secret == "":
+		return fmt.Errorf("%w: cluster %s has a secret that this member does not know: run `wellhead cluster token` at one of its members, and start this one with --join TOKEN", ErrRefused, i.ID)
+	}
+	c, err := i.cipher(secret)
+	if err != nil {
+		return fmt.Errorf("open the cluster's key: %w", err)
+	}
+	key, err := c.Open(nil, nil, i.Sealed, []byte(i.Certificate))
+	if err != nil {
+		return fmt.Errorf("%w: the secret is not that of cluster %s: take a new token from `wellhead cluster token` at one of its members, or set cluster.secret as they have it", ErrRefused, i.ID)
+	}
+	i.Key = string(key)
+	return nil
 }
 
 // tls returns what a member uses as a server and as a client.

@@ -60,8 +60,10 @@ type Options struct {
 	Figures func() Figures
 	// Cluster is the id of the cluster that this member belongs to, "" = whichever it finds.
 	Cluster string
-	Clock   Clock // nil = SystemClock
-	Logger  *slog.Logger
+	// Secret is what members of the cluster know, "" = nothing. The cluster is made with the first member's.
+	Secret string
+	Clock  Clock // nil = SystemClock
+	Logger *slog.Logger
 }
 
 // Membership keeps this member's key, probes the others, and reads the view. All methods may be called by
@@ -135,12 +137,15 @@ func (m *Membership) findCluster(ctx context.Context) error {
 			if err := json.Unmarshal(entries[i].Value, &m.cluster); err != nil {
 				return fmt.Errorf("read the cluster's identity: %w", err)
 			}
-			return m.belongs()
+			if err := m.belongs(); err != nil {
+				return err
+			}
+			return m.cluster.open(m.o.Secret)
 		}
 		if m.o.Cluster != "" {
 			return fmt.Errorf("%w: it belongs to cluster %s, and none was made at this NATS server: stream names another one, or it has lost its data", ErrRefused, m.o.Cluster)
 		}
-		identity, err := newIdentity(m.o.Shards)
+		identity, err := newIdentity(m.o.Shards, m.o.Secret)
 		if err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ func startRemote(t *testing.T, of *Identity, answer Answerer) *Remote {
 
 func identity(t *testing.T) *Identity {
 	t.Helper()
-	of, err := newIdentity(8)
+	of, err := newIdentity(8, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,19 @@ type Figures struct {
 	Devices  int     `json:"devices"`
 	Readings uint64  `json:"readings"` // received since the member started
 	InFlight int     `json:"inFlight"` // bytes pulled and not yet stored
+	Limit    int64   `json:"limit"`    // most of them
 	Oldest   float64 `json:"oldest"`   // age of the oldest reading that is not stored, seconds
+	// Of has the shards that run, one each; a member of an earlier version leaves it out.
+	Of []ShardFigures `json:"of,omitempty"`
+}
+
+// ShardFigures are what an operator sees of one shard.
+type ShardFigures struct {
+	Shard    int     `json:"n"`
+	Devices  int     `json:"devices"`
+	Stored   uint64  `json:"stored"`           // stream sequence up to which all is stored
+	InFlight int     `json:"inFlight"`         // bytes pulled and not yet stored
+	Oldest   float64 `json:"oldest,omitempty"` // as Figures.Oldest
 }
 
 // Seen is a record as the store has it.

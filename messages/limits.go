@@ -19,6 +19,8 @@ type Limits struct {
 	// InFlight is what a member has pulled and not yet stored; at least 128 MiB, 0 = as configured. Above:
 	// nothing more is pulled until something is stored.
 	InFlight int64 `json:"inFlight,omitempty" doc:"Bytes that a member has pulled and not yet stored, at least 134217728. 0 or left out: as configured (limits.in-flight)."`
+	// Members holds the members, by name, that have another InFlight: those with more or less memory.
+	Members map[string]int64 `json:"members,omitempty" doc:"The same for single members, by name."`
 	// SiteUnstored is what a site has sent and is not yet stored; at least 1 MiB, 0 = as configured. Above:
 	// who sends for it waits or is refused, as he chose; a connection that does not keep to it is cut.
 	SiteUnstored int64 `json:"siteUnstored,omitempty" doc:"Bytes that a site has sent and that are not yet stored, at least 1048576. 0 or left out: as configured (limits.site-unstored)."`
@@ -34,6 +36,14 @@ func (l *Limits) Unstored(site string) int64 {
 	return l.SiteUnstored
 }
 
+// Pulled is the limit of what one member has pulled and not yet stored.
+func (l *Limits) Pulled(member string) int64 {
+	if own, ok := l.Members[member]; ok {
+		return own
+	}
+	return l.InFlight
+}
+
 // Over returns these limits, and where they say nothing those below.
 func (l Limits) Over(below Limits) Limits {
 	if l.InFlight == 0 {
@@ -41,6 +51,11 @@ func (l Limits) Over(below Limits) Limits {
 	}
 	if l.SiteUnstored == 0 {
 		l.SiteUnstored = below.SiteUnstored
+	}
+	if len(below.Members) > 0 {
+		members := maps.Clone(below.Members)
+		maps.Copy(members, l.Members)
+		l.Members = members
 	}
 	if len(below.Sites) > 0 {
 		sites := maps.Clone(below.Sites)
@@ -50,8 +65,11 @@ func (l Limits) Over(below Limits) Limits {
 	return l
 }
 
-// maxLimitedSites bounds the sites with a limit of their own.
-const maxLimitedSites = 10_000
+// maxLimitedSites and maxLimitedMembers bound the sites and members with a limit of their own.
+const (
+	maxLimitedSites   = 10_000
+	maxLimitedMembers = 1_000
+)
 
 // CheckLimits refuses what cannot be a limit. Errors wrap ErrInvalid.
 func CheckLimits(l Limits) error {
@@ -63,6 +81,17 @@ func CheckLimits(l Limits) error {
 	}
 	if len(l.Sites) > maxLimitedSites {
 		return fmt.Errorf("%w: %d sites have a limit of their own: at most %d can", ErrInvalid, len(l.Sites), maxLimitedSites)
+	}
+	if len(l.Members) > maxLimitedMembers {
+		return fmt.Errorf("%w: %d members have a limit of their own: at most %d can", ErrInvalid, len(l.Members), maxLimitedMembers)
+	}
+	for member, n := range l.Members {
+		if err := CheckName("member", member); err != nil {
+			return err
+		}
+		if n < MinInFlight {
+			return fmt.Errorf("%w: members.%s %d: must be %d or more; leave the member out for inFlight", ErrInvalid, member, n, MinInFlight)
+		}
 	}
 	for site, n := range l.Sites {
 		if err := CheckName("site", site); err != nil {

@@ -41,6 +41,25 @@ func (l *Log) State(ctx context.Context, shard messages.Shard) (messages.StreamS
 	return state, nil
 }
 
+// Ends returns the last sequence of each shard's stream, in one question.
+func (l *Log) Ends(ctx context.Context) (map[messages.Shard]uint64, error) {
+	out := make(map[messages.Shard]uint64, l.streams.options.Shards)
+	byName := make(map[string]messages.Shard, l.streams.options.Shards)
+	for n := range l.streams.options.Shards {
+		byName[messages.StreamName(messages.Shard(n))] = messages.Shard(n)
+	}
+	list := l.streams.js.ListStreams(ctx)
+	for info := range list.Info() {
+		if shard, ok := byName[info.Config.Name]; ok {
+			out[shard] = info.State.LastSeq
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("look at the ends of the shards' streams: %w", err)
+	}
+	return out, nil
+}
+
 // Get returns one message; persistence.ErrNotFound when the stream does not hold it.
 func (l *Log) Get(ctx context.Context, shard messages.Shard, sequence uint64) (messages.Message, error) {
 	name := messages.StreamName(shard)

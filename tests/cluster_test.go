@@ -58,6 +58,12 @@ type clusterStatus struct {
 		Name, ID, State, Address, Version string
 		Shards                            []int
 		Starting                          int
+		InFlightLimit                     int64
+	}
+	Of []struct {
+		Shard, Devices int
+		Member, State  string
+		Lag            uint64
 	}
 }
 
@@ -285,16 +291,56 @@ func TestClusterOrders(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "m1") || !strings.Contains(out, "16 of 16 shards are owned") || !strings.Contains(out, fmt.Sprintf("%d at m2", shard)) {
 		t.Errorf("cluster status: exit %d: %s", code, out)
 	}
+	if out, code := run(t, "limits", "set", "--member", "m2=192MiB", "--server", first.http); code != 0 {
+		t.Errorf("limits set --member: exit %d: %s", code, out)
+	}
+	testenv.Eventually(t, 20*time.Second, func() error {
+		var s clusterStatus
+		if err := first.get("/api/v1/cluster", &s); err != nil {
+			return err
+		}
+		if m1, m2 := s.Members[0].InFlightLimit, s.Members[1].InFlightLimit; m1 != 256<<20 || m2 != 192<<20 || second.metric("wellhead_credit_bytes") != 192<<20 {
+			return fmt.Errorf("in flight at most %d and %d bytes, want 256 and 192 MiB", m1, m2)
+		}
+		return nil
+	})
 	if _, stderr, code := runWithin(t, 20*time.Second, "cluster", "drain", "nobody", "--server", first.http, "--data", first.args[2]); code == 0 || !strings.Contains(stderr, "nobody") {
 		t.Errorf("draining nobody: exit %d, %q", code, stderr)
 	}
 	wantSent(t, loaded)
 	f.wantStored(t)
+	f.wantStatus(t)
 	pauses := first.counter("wellhead_handoff_duration_seconds_count") + second.counter("wellhead_handoff_duration_seconds_count")
 	stood := first.counter("wellhead_handoff_duration_seconds_sum") + second.counter("wellhead_handoff_duration_seconds_sum")
 	t.Logf("%.0f handoffs, %.0f ms each", pauses, stood/pauses*1000)
 	if pauses == 0 {
 		t.Error("no handoff was measured")
+	}
+}
+
+// wantStatus wants the status to have each shard with its devices, and nothing behind, now that all is stored.
+func (f *fleetOfMembers) wantStatus(t *testing.T) {
+	t.Helper()
+	testenv.Eventually(t, 20*time.Second, func() error {
+		var s clusterStatus
+		if err := f.member.get("/api/v1/cluster", &s); err != nil {
+			return err
+		}
+		devices := 0
+		for n, one := range s.Of {
+			devices += one.Devices
+			if one.Shard != n || one.State != "running" || one.Member == "" || one.Lag != 0 {
+				return fmt.Errorf("a shard is %+v", one)
+			}
+		}
+		if len(s.Of) != clusterShards || devices != 100 {
+			return fmt.Errorf("%d shards with %d devices, want %d with 100", len(s.Of), devices, clusterShards)
+		}
+		return nil
+	})
+	out, code := run(t, "cluster", "status", "--shards", "--server", f.member.http)
+	if lines := strings.Count(out, " running "); code != 0 || lines != clusterShards {
+		t.Errorf("cluster status --shards: exit %d, %d shards run, want %d: %s", code, lines, clusterShards, out)
 	}
 }
 

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,7 @@ type member struct {
 	nats string // nats://host:port
 	mqtt string // host:port
 	log  *os.File
+	with string // the program, when it is another than the one under test
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -62,6 +64,12 @@ type member struct {
 
 // startMember starts a member on free ports with its data in dir.
 func startMember(t *testing.T, dir string, args ...string) *member {
+	t.Helper()
+	return startMemberOf(t, "", dir, args...)
+}
+
+// startMemberOf is startMember with another program, "" = the one under test.
+func startMemberOf(t *testing.T, with, dir string, args ...string) *member {
 	t.Helper()
 	ports, err := testenv.FreePorts("127.0.0.1", 3)
 	if err != nil {
@@ -73,7 +81,7 @@ func startMember(t *testing.T, dir string, args ...string) *member {
 		t.Fatal(err)
 	}
 	m := &member{
-		t: t, http: "http://" + address(0), nats: "nats://" + address(1), mqtt: address(2), log: log,
+		t: t, http: "http://" + address(0), nats: "nats://" + address(1), mqtt: address(2), log: log, with: with,
 		args: append([]string{"serve", "--data", dir, "--http", address(0), "--nats", address(1), "--mqtt", address(2)}, args...),
 	}
 	t.Cleanup(func() {
@@ -104,7 +112,7 @@ func (m *member) start() {
 
 func (m *member) launch() {
 	m.t.Helper()
-	cmd := exec.Command(binary, m.args...)
+	cmd := exec.Command(cmp.Or(m.with, binary), m.args...)
 	cmd.Stdout, cmd.Stderr = m.log, m.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

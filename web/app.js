@@ -1,6 +1,7 @@
 // The page: counters, the devices of a site, and the chart of one device. It knows nothing but the
 // HTTP API: lists and history are asked for, what moves comes as server-sent events.
 import { Chart } from './chart.js';
+import { showCluster } from './cluster.js';
 
 const $ = (id) => document.getElementById(id);
 const api = '/api/v1';
@@ -351,12 +352,21 @@ $('copy').addEventListener('click', async () => {
   setTimeout(() => { $('copy').textContent = 'Copy'; }, 1500);
 });
 
+// ---- the cluster
+
+async function loadCluster() {
+  const [cluster, limits] = await Promise.all([ask('/cluster'), ask('/limits')]);
+  showCluster(cluster, limits);
+}
+$('cluster').addEventListener('toggle', () => run(loadCluster));
+
 mark();
 link('', 'connecting');
 let ticks = 0;
 async function tick() {
   await run(async () => {
     await count();
+    if (!document.hidden && (ticks % 5 === 1 || $('cluster').open)) await loadCluster();
     if (ticks % 5 === 0 || !state.site) await loadSites();
     else if (ticks % 5 === 2 && !document.hidden) await loadDevices();
     else if (ticks % 5 === 3 && state.device && !document.hidden) setFacts(await ask(devicePath(state.device)));

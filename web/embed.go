@@ -7,7 +7,7 @@ import (
 	"io/fs"
 )
 
-//go:embed index.html app.js chart.js audit.html audit.js style.css icon.svg
+//go:embed index.html app.js chart.js cluster.js audit.html audit.js style.css icon.svg
 var files embed.FS
 
 // Files returns the pages, index.html at their top; audit.html is shown as /audit.

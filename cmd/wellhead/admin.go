@@ -58,8 +58,10 @@ type admin struct {
 	closed   bool // the stream wants a credential even when there is none
 	outside  bool // the stream is an outside server's: its configuration says who may connect
 	registry persistence.Registry
-	cluster  *meeting     // nil: this member is alone
-	next     http.Handler // answers everything else
+	cluster  *meeting // nil: this member is alone
+	// joinToken makes a token for another member; not called when this one is alone.
+	joinToken func() (string, error)
+	next      http.Handler // answers everything else
 }
 
 func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/wellhead/wellhead/api"
 	"github.com/wellhead/wellhead/cluster"
+	"github.com/wellhead/wellhead/internal/config"
 	"github.com/wellhead/wellhead/internal/verify"
 	"github.com/wellhead/wellhead/messages"
 )
@@ -25,9 +27,14 @@ const adminClusterPath = "/api/v1/admin/cluster"
 
 // clusterOrder is an order to the cluster.
 type clusterOrder struct {
-	Do     string `json:"do"` // drain, undrain, move
+	Do     string `json:"do"` // drain, undrain, move, token
 	Member string `json:"member,omitempty"`
 	Shard  int    `json:"shard,omitempty"`
+}
+
+// joinToken answers the order token.
+type joinToken struct {
+	Token string `json:"token"`
 }
 
 // order carries out an order.
@@ -45,84 +52,16 @@ func (a *admin) order(ctx context.Context, r *http.Request) (any, error) {
 		err = a.cluster.members.SetDrained(ctx, o.Member, o.Do == "drain")
 	case "move":
 		err = a.cluster.members.Pin(ctx, messages.Shard(o.Shard), o.Member)
+	case "token":
+		token, err := a.joinToken()
+		return joinToken{token}, err
 	default:
-		err = fmt.Errorf("%w: drain, undrain and move are known here, not %q", messages.ErrInvalid, o.Do)
+		err = fmt.Errorf("%w: drain, undrain, move and token are known here, not %q", messages.ErrInvalid, o.Do)
 	}
 	if errors.Is(err, cluster.ErrInvalid) {
 		err = fmt.Errorf("%w: %v", messages.ErrInvalid, err)
 	}
 	return struct{}{}, err
-}
-
-// clusterStatus answers GET cluster.
-func (n *node) clusterStatus(context.Context) (api.Cluster, error) {
-	out := api.Cluster{Shards: n.cfg.Shards, Unowned: []int{}, Pins: []api.ClusterPin{}, Members: []api.ClusterMember{}}
-	if n.cluster == nil {
-		out.Members = append(out.Members, n.alone())
-		return out, nil
-	}
-	out.ID = n.cluster.members.Cluster().ID
-	self, _ := n.cluster.members.Self()
-	view := n.cluster.members.View()
-	owned := map[string][]int{}
-	for shard := range view.Leases {
-		if id, _ := view.Owner(messages.Shard(shard)); id != "" {
-			owned[id] = append(owned[id], shard)
-		} else {
-			out.Unowned = append(out.Unowned, shard)
-		}
-		if name := view.Pins[messages.Shard(shard)]; name != "" {
-			out.Pins = append(out.Pins, api.ClusterPin{Shard: shard, Member: name})
-		}
-	}
-	for _, m := range view.Members {
-		f := m.Figures
-		state := "alive"
-		switch {
-		case m.Dead:
-			state = "dead"
-		case m.Draining:
-			state = "draining"
-		case m.Drained:
-			state = "drained"
-		}
-		out.Members = append(out.Members, api.ClusterMember{
-			Name: m.Name, ID: m.ID, Address: m.Address, Version: m.Version, Started: m.Started.Format("2006-01-02T15:04:05.000Z07:00"),
-			State: state, Self: m.ID == self, Shards: append([]int{}, owned[m.ID]...), Starting: f.Starting,
-			Devices: f.Devices, Readings: f.Readings, InFlight: f.InFlight, OldestUnstoredSeconds: f.Oldest,
-		})
-	}
-	return out, nil
-}
-
-// clusterSize returns how many members are alive and how many shards none of them owns, as this one sees it.
-func (n *node) clusterSize() (members, unowned int) {
-	if n.cluster == nil {
-		return 1, n.cfg.Shards - len(n.member.Held())
-	}
-	view := n.cluster.members.View()
-	for _, m := range view.Members {
-		if !m.Dead {
-			members++
-		}
-	}
-	for shard := range view.Leases {
-		if id, _ := view.Owner(messages.Shard(shard)); id == "" {
-			unowned++
-		}
-	}
-	return members, unowned
-}
-
-// alone is a member without others.
-func (n *node) alone() api.ClusterMember {
-	m := api.ClusterMember{Name: n.cfg.Name, ID: n.cfg.Name, Version: version, State: "alive", Self: true, Shards: []int{}}
-	f, _ := n.figures()
-	m.Starting, m.Devices, m.Readings, m.InFlight, m.OldestUnstoredSeconds = f.Starting, f.Devices, f.Readings, f.InFlight, f.Oldest
-	for shard := range n.cfg.Shards {
-		m.Shards = append(m.Shards, shard)
-	}
-	return m
 }
 
 // newClusterCommand makes `wellhead cluster`.
@@ -145,6 +84,7 @@ func newClusterCommand() *cobra.Command {
 	}
 	c.AddCommand(
 		newClusterStatus(&server),
+		newClusterToken(&server, &dir),
 		&cobra.Command{
 			Use: "drain MEMBER", Short: "Take all shards from a member, until undrain; it goes on answering", Args: cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
@@ -178,8 +118,32 @@ func newClusterCommand() *cobra.Command {
 	return c
 }
 
+func newClusterToken(server, dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use: "token", Short: "Print the token by which another member joins: wellhead serve --join TOKEN", Args: cobra.NoArgs,
+		Long: "Print the token by which another member joins this one's cluster: wellhead serve --join TOKEN. It has the id and the\n" +
+			"secret of the cluster and all settings that members share, with passwords and the contents of the files that they\n" +
+			"name: keep it as you keep those. It holds as long as they do.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			var answer joinToken
+			if err := askAdmin(c.Context(), *server, *dir, http.MethodPost, adminClusterPath, &clusterOrder{Do: "token"}, &answer); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.OutOrStdout(), answer.Token)
+			if j, err := config.ParseJoin(answer.Token); err == nil {
+				for key, text := range j.Settings {
+					if strings.Contains(text, "127.0.0.1") || strings.Contains(text, "localhost") {
+						fmt.Fprintf(c.ErrOrStderr(), "%s is %s, so this token is good on this machine only\n", key, text)
+					}
+				}
+			}
+			return nil
+		},
+	}
+}
+
 func newClusterStatus(server *string) *cobra.Command {
-	var watch, asJSON bool
+	var watch, asJSON, shards bool
 	c := &cobra.Command{
 		Use: "status", Short: "Show the members, their shards and how far behind they are", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -205,7 +169,7 @@ func newClusterStatus(server *string) *cobra.Command {
 				if watch {
 					fmt.Fprint(c.OutOrStdout(), "\x1b[H\x1b[2J")
 				}
-				if err := writeCluster(c.OutOrStdout(), &s); err != nil || !watch {
+				if err := writeCluster(c.OutOrStdout(), &s, shards); err != nil || !watch {
 					return err
 				}
 				select {
@@ -217,23 +181,23 @@ func newClusterStatus(server *string) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&watch, "watch", false, "show it anew each second, until Ctrl-C")
+	c.Flags().BoolVar(&shards, "shards", false, "show each shard too")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON document on standard output")
 	return c
 }
 
-// writeCluster says it as a table.
-func writeCluster(w io.Writer, s *api.Cluster) error {
+// writeCluster says it as a table, and if so asked with one for the shards.
+func writeCluster(w io.Writer, s *api.Cluster, shards bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "member\tstate\tversion\taddress\tshards\tstarting\tdevices\treadings\tin flight\toldest unstored")
+	fmt.Fprintln(table, "member\tstate\tversion\taddress\tshards\tstarting\tdevices\treadings\tlag\tin flight\tof\toldest unstored")
 	for _, m := range s.Members {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%d KiB\t%.1f s\n", m.Name, m.State, m.Version, m.Address,
-			len(m.Shards), m.Starting, grouped(int64(m.Devices)), count(m.Readings), m.InFlight>>10, m.OldestUnstoredSeconds)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%d KiB\t%s\t%.1f s\n", m.Name, m.State, m.Version, m.Address,
+			len(m.Shards), m.Starting, grouped(int64(m.Devices)), count(m.Readings), count(m.Lag), m.InFlight>>10, mebibytes(m.InFlightLimit), m.OldestUnstoredSeconds)
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	owned := s.Shards - len(s.Unowned)
-	fmt.Fprintf(w, "\n%d of %d shards are owned\n", owned, s.Shards)
+	fmt.Fprintf(w, "\n%d of %d shards are owned; lag: messages in the streams that are not stored yet\n", s.Shards-len(s.Unowned), s.Shards)
 	var pins []string
 	for _, p := range s.Pins {
 		pins = append(pins, fmt.Sprintf("%d at %s", p.Shard, p.Member))
@@ -241,5 +205,21 @@ func writeCluster(w io.Writer, s *api.Cluster) error {
 	if len(pins) > 0 {
 		fmt.Fprintf(w, "moved by an operator: %s\n", strings.Join(pins, ", "))
 	}
-	return nil
+	if !shards {
+		return nil
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintln(table, "shard\towner\tstate\tdevices\tlag\tin flight\toldest unstored")
+	for _, o := range s.Of {
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d KiB\t%.1f s\n", o.Shard, cmp.Or(o.Member, "–"), o.State,
+			grouped(int64(o.Devices)), count(o.Lag), o.InFlight>>10, o.OldestUnstoredSeconds)
+	}
+	return table.Flush()
+}
+
+func mebibytes(n int64) string {
+	if n == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
 }

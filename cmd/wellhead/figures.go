@@ -80,7 +80,7 @@ func (n *node) archiveFails() bool {
 }
 
 func (n *node) memberFigures() telemetry.Member {
-	used, limit := int64(n.member.InFlight()), n.limits.InForce().InFlight
+	used, limit := int64(n.member.InFlight()), n.inFlightLimit()
 	ctx, cancel := context.WithTimeout(n.ctx, figuresDeadline)
 	defer cancel()
 	producers, err := n.member.Producers(ctx)
@@ -100,6 +100,12 @@ func (n *node) memberFigures() telemetry.Member {
 		CreditFree: max(0, limit-used), CreditTotal: limit,
 		Ready: n.started() && !disk.Refusing && !disk.Off && !n.archiveFails(),
 	}
+}
+
+// inFlightLimit is how many bytes this member may have pulled and not yet stored.
+func (n *node) inFlightLimit() int64 {
+	limits := n.limits.InForce()
+	return limits.Pulled(serverName(n.cfg.Name))
 }
 
 // started tells whether the shards are there, as /readyz means it.

@@ -223,11 +223,13 @@ type operator struct {
 	limits    *stream.Limits
 	member    *actors.Member
 	publisher *stream.Publisher
+	name      string // of this member
 }
 
 func (o operator) Limits(context.Context) (api.LimitsState, error) {
 	state := api.LimitsState{InFlight: int64(o.member.InFlight()), Sites: []api.SiteUnstored{}}
 	state.Own, state.Limits, state.Revision = o.limits.Get()
+	state.InFlightLimit = state.Limits.Pulled(o.name)
 	unstored := o.publisher.Unstored()
 	for _, site := range slices.Sorted(maps.Keys(unstored)) {
 		state.Sites = append(state.Sites, api.SiteUnstored{Site: site, Limit: state.Limits.Unstored(site), Unstored: unstored[site]})

@@ -53,16 +53,17 @@ func newLimitsCommand() *cobra.Command {
 
 func limitsSet(server *string, asJSON *bool) *cobra.Command {
 	var inFlight, unstored string
-	var sites []string
+	var sites, members []string
 	c := &cobra.Command{
 		Use:   "set",
 		Short: "Change limits, for all members, without a restart; what is not named stays",
 		Example: "  wellhead limits set --in-flight 512MiB --site-unstored 32MiB --site plant=8MiB\n" +
-			"  wellhead limits set --in-flight default --site plant=default",
+			"  wellhead limits set --in-flight default --site plant=default\n" +
+			"  wellhead limits set --member m2=1GiB",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if inFlight == "" && unstored == "" && len(sites) == 0 {
-				return wrongUse(errors.New("nothing to set: give --in-flight, --site-unstored or --site"))
+			if inFlight == "" && unstored == "" && len(sites) == 0 && len(members) == 0 {
+				return wrongUse(errors.New("nothing to set: give --in-flight, --member, --site-unstored or --site"))
 			}
 			client, err := reach(c, *server)
 			if err != nil {
@@ -73,7 +74,7 @@ func limitsSet(server *string, asJSON *bool) *cobra.Command {
 			if err := client.Get(c.Context(), "/limits", nil, &state); err != nil {
 				return err
 			}
-			if err := changeLimits(&state.Own, inFlight, unstored, sites); err != nil {
+			if err := changeLimits(&state.Own, inFlight, unstored, sites, members); err != nil {
 				return wrongUse(err)
 			}
 			if state, err = putLimits(c, client, &state); err != nil {
@@ -85,12 +86,13 @@ func limitsSet(server *string, asJSON *bool) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&inFlight, "in-flight", "", "most bytes that a member has pulled and not yet stored: a `SIZE` such as 512MiB, or default")
 	f.StringVar(&unstored, "site-unstored", "", "most bytes that a site has sent and that are not yet stored: a `SIZE`, or default")
+	f.StringArrayVar(&members, "member", nil, "--in-flight for one member: `NAME=SIZE`, or NAME=default; may be given again")
 	f.StringArrayVar(&sites, "site", nil, "the same for one site: `NAME=SIZE`, or NAME=default; may be given again")
 	return c
 }
 
 // changeLimits puts what was given on the command line into the limits.
-func changeLimits(l *messages.Limits, inFlight, unstored string, sites []string) error {
+func changeLimits(l *messages.Limits, inFlight, unstored string, sites, members []string) error {
 	for _, one := range []struct {
 		flag, text string
 		to         *int64
@@ -104,24 +106,35 @@ func changeLimits(l *messages.Limits, inFlight, unstored string, sites []string)
 		}
 		*one.to = n
 	}
-	for _, text := range sites {
+	if err := changeEach("--site", sites, &l.Sites); err != nil {
+		return err
+	}
+	if err := changeEach("--member", members, &l.Members); err != nil {
+		return err
+	}
+	return messages.CheckLimits(*l)
+}
+
+// changeEach puts limits of single sites or members, NAME=SIZE, among those there are.
+func changeEach(flag string, given []string, to *map[string]int64) error {
+	for _, text := range given {
 		name, size, ok := strings.Cut(text, "=")
 		if !ok {
-			return fmt.Errorf("--site %s: write NAME=SIZE, such as plant=16MiB", text)
+			return fmt.Errorf("%s %s: write NAME=SIZE, such as NAME=256MiB", flag, text)
 		}
 		n, err := limitOf(size)
 		if err != nil {
-			return fmt.Errorf("--site %s: %w", text, err)
+			return fmt.Errorf("%s %s: %w", flag, text, err)
 		}
-		if l.Sites == nil {
-			l.Sites = map[string]int64{}
+		if *to == nil {
+			*to = map[string]int64{}
 		}
-		l.Sites[name] = n
+		(*to)[name] = n
 		if n == 0 {
-			delete(l.Sites, name)
+			delete(*to, name)
 		}
 	}
-	return messages.CheckLimits(*l)
+	return nil
 }
 
 func limitOf(text string) (int64, error) {
@@ -155,7 +168,14 @@ func printLimits(w io.Writer, s *api.LimitsState, asJSON bool) error {
 		}
 		return "set"
 	}
-	fmt.Fprintf(w, "in flight, this member: %s of %s bytes (%s)\n", grouped(s.InFlight), grouped(s.Limits.InFlight), from(s.Own.InFlight))
+	own := s.Own.InFlight
+	if s.InFlightLimit != s.Limits.InFlight { // by its name
+		own = s.InFlightLimit
+	}
+	fmt.Fprintf(w, "in flight, this member: %s of %s bytes (%s)\n", grouped(s.InFlight), grouped(s.InFlightLimit), from(own))
+	for _, member := range slices.Sorted(maps.Keys(s.Own.Members)) {
+		fmt.Fprintf(w, "in flight, %s: %s bytes (set)\n", member, grouped(s.Own.Members[member]))
+	}
 	fmt.Fprintf(w, "unstored, each site: %s bytes (%s)\n", grouped(s.Limits.SiteUnstored), from(s.Own.SiteUnstored))
 	rows := map[string]api.SiteUnstored{}
 	for site, limit := range s.Limits.Sites {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +41,13 @@ const clusterFile = "cluster.id"
 // openCluster finds the cluster and listens for its members; nothing is done when this member is alone.
 func (n *node) openCluster(ctx context.Context) error {
 	cfg := n.cfg
+	if cfg.Joins != nil && cfg.Cluster == "" {
+		address, err := towards(cfg.Stream.Server)
+		if err != nil {
+			return err
+		}
+		cfg.Cluster = address
+	}
 	if cfg.Cluster == "" {
 		return nil
 	}
@@ -53,15 +63,15 @@ func (n *node) openCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known, err := os.ReadFile(filepath.Join(cfg.Data, clusterFile))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read the cluster's id: %w", err)
+	known, err := n.knownCluster()
+	if err != nil {
+		return err
 	}
 	c := &meeting{address: advertised, done: make(chan struct{})}
 	c.members, err = cluster.Find(ctx, cluster.Options{
 		Name: serverName(cfg.Name), Address: advertised, Version: version, Shards: cfg.Shards,
 		Members: members, Leases: leases, Probe: c.pinger.Ping, Figures: n.clusterFigures,
-		Cluster: strings.TrimSpace(string(known)), Logger: n.log,
+		Cluster: known, Secret: cfg.Secret, Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -70,6 +80,9 @@ func (n *node) openCluster(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(cfg.Data, clusterFile), []byte(of.ID+"\n"), 0o600); err != nil {
 		return fmt.Errorf("keep the cluster's id: %w", err)
 	}
+	if err := cfg.KeepToken(); err != nil {
+		return err
+	}
 	c.remote, err = cluster.StartRemote(listen, advertised, of, c.answer, n.log)
 	if err != nil {
 		return err
@@ -77,6 +90,48 @@ func (n *node) openCluster(ctx context.Context) error {
 	n.closing(c.remote.Close)
 	n.cluster = c
 	return nil
+}
+
+// knownCluster is the id of the cluster that this member belongs to: by its data folder, or by its token.
+func (n *node) knownCluster() (string, error) {
+	text, err := os.ReadFile(filepath.Join(n.cfg.Data, clusterFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the cluster's id: %w", err)
+	}
+	known := strings.TrimSpace(string(text))
+	if n.cfg.Joins == nil {
+		return known, nil
+	}
+	if token := n.cfg.Joins.Cluster; known != "" && known != token {
+		return "", fmt.Errorf("%w: the token is for cluster %s, and the data folder belongs to cluster %s: give it another data folder, or a token of its own cluster", cluster.ErrRefused, token, known)
+	}
+	return n.cfg.Joins.Cluster, nil
+}
+
+// towards is an address of this machine with a free port, on the way to the first of the stream's servers: where a
+// member that joins by a token meets the others when nobody says where.
+func towards(urls string) (string, error) {
+	first, _, _ := strings.Cut(urls, ",")
+	u, err := url.Parse(first)
+	if err != nil {
+		return "", fmt.Errorf("find the address to meet the other members at: %w", err)
+	}
+	conn, err := net.Dial("udp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "4222"))) // sends nothing
+	if err != nil {
+		return "", fmt.Errorf("find the address to meet the other members at (or set cluster): %w", err)
+	}
+	defer func() { _ = conn.Close() }() // nothing was sent
+	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	return net.JoinHostPort(host, "0"), err
+}
+
+// token is what another member joins with.
+func (n *node) token() (string, error) {
+	join, err := n.cfg.JoinFor(n.cluster.members.Cluster().ID, n.cfg.Secret)
+	if err != nil {
+		return "", fmt.Errorf("make a join token: %w", err)
+	}
+	return join.Token()
 }
 
 // shared is what the member's actors are told of the others; nil when this member is alone.
@@ -216,11 +271,17 @@ func (n *node) figures() (f cluster.Figures, whole bool) {
 			f.Starting++
 		}
 		f.Devices += s.Stats.Devices
+		if s.Ready {
+			f.Of = append(f.Of, cluster.ShardFigures{
+				Shard: int(s.Shard), Devices: s.Stats.Devices, InFlight: s.Stats.InFlight,
+				Stored: s.Stats.Stored - min(s.Stats.Stored, s.Plan.Checkpoint.Offset), Oldest: ageOf(s.Stats.OldestPending),
+			})
+		}
 		f.Readings += s.Stats.Counts.Received
 		f.Oldest = max(f.Oldest, ageOf(s.Stats.OldestPending))
 	}
 	f.Readings += n.member.Past().Counts.Received
-	f.InFlight = n.member.InFlight()
+	f.InFlight, f.Limit = n.member.InFlight(), n.inFlightLimit()
 	return f, ctx.Err() == nil
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +33,7 @@ type node struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	metrics *telemetry.Metrics
+	began   time.Time
 
 	server    *stream.Server // nil with an outside one
 	streams   *stream.Streams
@@ -62,7 +62,7 @@ func openNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node,
 
 // openNodeOn is openNode with what a test makes of the archive, to hold it or to have it fail.
 func openNodeOn(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap func(persistence.Archive) persistence.Archive) (_ *node, err error) {
-	n := &node{cfg: cfg, log: log, wrap: wrap, metrics: telemetry.New(), draining: make(chan struct{})}
+	n := &node{cfg: cfg, log: log, wrap: wrap, metrics: telemetry.New(), began: time.Now(), draining: make(chan struct{})}
 	n.ctx, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -76,6 +76,9 @@ func openNodeOn(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap 
 	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	if err := cfg.KeepFiles(); err != nil {
+		return nil, err
 	}
 	if err := n.openProfiles(); err != nil {
 		return nil, err
@@ -153,8 +156,11 @@ func (n *node) openArchive(ctx context.Context) error {
 	var remote *cassandra.Archive
 	var err error
 	if cfg.Archive == "cassandra" {
-		remote, err = cassandra.Open(ctx, cassandraOptions(cfg, n.log))
-		archive = remote
+		var o cassandra.Options
+		if o, err = cassandraOptions(cfg, n.log); err == nil {
+			remote, err = cassandra.Open(ctx, o)
+			archive = remote
+		}
 	} else {
 		local, err = pebble.OpenArchive(filepath.Join(cfg.Data, "archive"), pebble.Options{
 			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MaxSyncDelay: cfg.Pebble.SyncMax,
@@ -174,20 +180,17 @@ func (n *node) openArchive(ctx context.Context) error {
 	return nil
 }
 
-func cassandraOptions(cfg *config.Config, log *slog.Logger) cassandra.Options {
-	o := cassandra.Options{
+func cassandraOptions(cfg *config.Config, log *slog.Logger) (cassandra.Options, error) {
+	secure, err := tlsOf("cassandra", cfg.Cassandra.TLS)
+	return cassandra.Options{
 		Hosts: cfg.Cassandra.Hosts, Keyspace: cfg.Cassandra.Keyspace, Replication: cfg.Cassandra.Replication,
 		Consistency: cfg.Cassandra.Consistency, DataCenter: cfg.Cassandra.DataCenter,
 		Shards: cfg.Shards, Groups: cfg.Cassandra.Groups, Bucket: cfg.Cassandra.Bucket,
 		Classes:  classes(cfg),
 		Username: cfg.Cassandra.Username, Password: cfg.Cassandra.Password,
 		Timeout: cfg.Cassandra.Timeout, MaxInFlight: cfg.Cassandra.InFlight, Logger: log,
-		Layout: cfg.Layout, OpenChunks: int(cfg.Cassandra.OpenChunks),
-	}
-	if cfg.Cassandra.TLS {
-		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	return o
+		Layout: cfg.Layout, OpenChunks: int(cfg.Cassandra.OpenChunks), TLS: secure,
+	}, err
 }
 
 func (n *node) openSnapshots(context.Context) error {
@@ -195,14 +198,14 @@ func (n *node) openSnapshots(context.Context) error {
 	var snapshots persistence.Snapshots
 	var err error
 	if cfg.Snapshots == "redis" {
+		r := &cfg.Redis
 		o := redis.Options{
-			Addrs: cfg.Redis.Addresses, DB: cfg.Redis.Database, Prefix: cfg.Redis.Prefix,
-			Username: cfg.Redis.Username, Password: cfg.Redis.Password, Logger: n.log,
+			Addrs: r.Addresses, Cluster: r.Cluster, Master: r.Master, DB: r.Database, Prefix: r.Prefix,
+			Username: r.Username, Password: r.Password, SentinelUsername: r.SentinelUsername, SentinelPassword: r.SentinelPassword, Logger: n.log,
 		}
-		if cfg.Redis.TLS {
-			o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		if o.TLS, err = tlsOf("redis", r.TLS); err == nil {
+			snapshots, err = redis.Open(o)
 		}
-		snapshots, err = redis.Open(o)
 	} else {
 		snapshots, err = pebble.OpenSnapshots(filepath.Join(cfg.Data, "snapshots"), pebble.Options{ReservePercent: cfg.Limits.DiskReserve, Log: n.log})
 	}
@@ -241,7 +244,7 @@ func (n *node) openMember(ctx context.Context) error {
 	}
 	n.member = actors.NewMember(actors.Options{
 		Shared: n.shared(),
-		Name:   cfg.Name, InFlight: int(n.limits.InForce().InFlight), Logger: n.log,
+		Name:   cfg.Name, InFlight: int(n.inFlightLimit()), Logger: n.log,
 		Config: actors.Config{
 			Shards: cfg.Shards,
 			Limits: actors.Limits{MaxFuture: ms(cfg.Limits.MaxFuture), MaxAge: ms(cfg.Limits.MaxAge), Classes: classes(cfg)},
@@ -269,8 +272,9 @@ func (n *node) openMember(ctx context.Context) error {
 	}
 	n.closing(n.stopMember)
 	n.limits.OnChange(func(l messages.Limits) {
-		n.log.Info("limits", "in_flight", l.InFlight, "site_unstored", l.SiteUnstored, "sites", len(l.Sites))
-		n.member.SetInFlight(l.InFlight)
+		pulled := l.Pulled(serverName(n.cfg.Name))
+		n.log.Info("limits", "in_flight", pulled, "site_unstored", l.SiteUnstored, "sites", len(l.Sites))
+		n.member.SetInFlight(pulled)
 	})
 	n.streams.WatchFlow(stream.Flow{Limit: n.limits.Unstored, Oldest: n.oldestUnstored})
 	if err := n.joinCluster(ctx); err != nil {
@@ -319,7 +323,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry(), classes: classes(n.cfg)},
 		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards), n.streams}, Live: n.client, Health: n,
 		Rejects:  rejects{n.streams},
-		Operator: operator{n.limits, n.member, n.publisher},
+		Operator: operator{n.limits, n.member, n.publisher, serverName(n.cfg.Name)},
 		Registry: n.streams.Registry(), Totals: n.totals, Cluster: n.clusterStatus, Operations: n.operations, Metrics: n.metrics.Handler(), Page: web.Files(),
 		Logger: n.log, Observe: n.metrics.Request, Hosts: n.cfg.HTTPHosts, Version: version, Closing: n.ctx.Done(),
 		EventsLost: n.metrics.EventsLost,
@@ -350,7 +354,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the administrator's token: %w", err)
 	}
-	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, outside: n.server == nil, cluster: n.cluster, registry: n.streams.Registry(), next: handler}, n.log)
+	n.http = api.NewServer(&admin{token: token, closed: n.cfg.Credentials, outside: n.server == nil, cluster: n.cluster, joinToken: n.token, registry: n.streams.Registry(), next: handler}, n.log)
 	n.http.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.serving.Go(func() {
 		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {

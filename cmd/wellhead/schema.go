@@ -77,7 +77,11 @@ func embedded(cfg *config.Config) [][2]string {
 func schemas(ctx context.Context, cfg *config.Config) ([]persistence.Schema, error) {
 	var out []persistence.Schema
 	if cfg.Archive == "cassandra" {
-		s, err := cassandra.Schema(ctx, cassandraOptions(cfg, slog.New(slog.DiscardHandler)))
+		o, err := cassandraOptions(cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return nil, err
+		}
+		s, err := cassandra.Schema(ctx, o)
 		if err != nil {
 			return nil, unreachable(err)
 		}
@@ -96,7 +100,11 @@ func schemas(ctx context.Context, cfg *config.Config) ([]persistence.Schema, err
 // migrateData migrates the archive, wherever it is, and what else is in the data folder.
 func migrateData(ctx context.Context, cfg *config.Config, tell func(string)) error {
 	if cfg.Archive == "cassandra" {
-		if _, err := cassandra.Migrate(ctx, cassandraOptions(cfg, slog.New(slog.DiscardHandler)), tell); err != nil {
+		o, err := cassandraOptions(cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		if _, err := cassandra.Migrate(ctx, o, tell); err != nil {
 			return err
 		}
 	}

@@ -57,6 +57,7 @@ func serveFlags(f *pflag.FlagSet) {
 	f.String("nats-ws", "", "address of the embedded WebSocket listener (default off)")
 	f.String("name", "", "name of this member (default the host's name)")
 	f.String("cluster", "", "address where this member meets the others")
+	f.String("join", "", "join token of wellhead cluster token: this member joins that cluster (or WELLHEAD_JOIN, which no list of processes shows)")
 	f.String("debug-pprof", "", "loopback address where profiles of the program are served (default off)")
 	f.String("advertise", "", "host name under which the others reach this member")
 }

@@ -32,6 +32,8 @@ type Config struct {
 	HTTPAnonymous               bool   // HTTP may be reached from outside though it knows no rights yet
 	Credentials                 bool   // sites must show credentials, so NATS and MQTT may listen on other addresses than loopback
 	Cluster, Advertise          string
+	Secret                      string // what members of the cluster must know; empty = nothing
+	Joins                       *Join  // what the join token says; nil = there is none
 
 	Stream    Stream
 	Archive   string // "pebble" or "cassandra"
@@ -58,6 +60,8 @@ type Config struct {
 	Unknown []string
 	// File is where the configuration came from; empty = no file.
 	File string
+
+	given map[string]string // what was not left at its default, as it was written
 }
 
 // Stream says where the stream is and how it is kept.
@@ -133,7 +137,7 @@ type Cassandra struct {
 	Retention          time.Duration
 	RollupRetention    time.Duration
 	Username, Password string
-	TLS                bool
+	TLS                TLS
 	Timeout            time.Duration
 	InFlight           int
 	OpenChunks         int64
@@ -145,7 +149,17 @@ type Redis struct {
 	Prefix             string
 	Username, Password string
 	Database           int
-	TLS                bool
+	Cluster            bool   // a Redis cluster, also with one address
+	Master             string // name of the master that the sentinels at Addresses watch
+	SentinelUsername   string
+	SentinelPassword   string
+	TLS                TLS
+}
+
+// TLS says how a store is reached with TLS: PEM files, empty = what the system trusts, and no certificate.
+type TLS struct {
+	On            bool
+	CA, Cert, Key string
 }
 
 // Pebble bounds the embedded databases.
@@ -208,11 +222,16 @@ func Load(file string, env []string, flags map[string]string) (*Config, error) {
 		}
 		fromFlags[k] = value{text: v, from: Problem{Key: "--" + k}}
 	}
-	c, p := build(append(layers, fromEnv, fromFlags))
+	layers = append(layers, fromEnv, fromFlags)
+	join, fromJoin, wrong := joinLayer(layers)
+	if wrong != nil {
+		problems = append(problems, *wrong)
+	}
+	c, p := build(append([]layer{fromJoin}, layers...))
 	if problems = append(problems, p...); len(problems) > 0 {
 		return nil, joined(problems)
 	}
-	c.Unknown, c.File = unknown, file
+	c.Unknown, c.File, c.Joins = unknown, file, join
 	return c, nil
 }
 
@@ -246,7 +265,7 @@ type layer map[string]value
 // build puts the layers over the defaults, the last on top, and types the result.
 func build(layers []layer) (*Config, []Problem) {
 	var problems []Problem
-	c := &Config{}
+	c := &Config{given: map[string]string{}}
 	// The keys hold dots (stream and stream.sync), so they must not be taken apart: no delimiter.
 	k := koanf.New("\x00")
 	from := make(map[string]Problem)
@@ -264,6 +283,7 @@ func build(layers []layer) (*Config, []Problem) {
 		text, where := key.Default, Problem{Key: key.Name}
 		if k.Exists(key.Name) {
 			text, where = k.String(key.Name), from[key.Name]
+			c.given[key.Name] = text
 		}
 		if err := key.set(c, text); err != nil {
 			where.Message = err.Error()
@@ -308,8 +328,20 @@ func (c *Config) contradictions() []Problem {
 	say(c.Snapshots == "redis" && len(c.Redis.Addresses) == 0, "redis.addresses", "snapshots is redis, so name its address")
 	say(c.Stream.Creds != "" && c.Stream.User != "", "stream.creds", "stream.user is given too; use one of them")
 	say((c.Stream.Cert == "") != (c.Stream.Key == ""), "stream.tls.cert", "give stream.tls.cert and stream.tls.key together")
+	for _, store := range []struct {
+		name string
+		tls  TLS
+	}{{"cassandra", c.Cassandra.TLS}, {"redis", c.Redis.TLS}} {
+		t := store.tls
+		say((t.Cert == "") != (t.Key == ""), store.name+".tls.cert", fmt.Sprintf("give %s.tls.cert and %s.tls.key together", store.name, store.name))
+		say(!t.On && t.CA+t.Cert+t.Key != "", store.name+".tls", fmt.Sprintf("files for TLS are given, and it is off: set %s.tls: true", store.name))
+	}
+	say(c.Redis.Master != "" && c.Redis.Cluster, "redis.cluster", "redis.master is given too: sentinels watch single servers, a cluster does without them; use one of them")
+	say(c.Redis.Master == "" && c.Redis.SentinelUsername+c.Redis.SentinelPassword != "", "redis.sentinel-password", "it is for sentinels: name the master that they watch with redis.master")
+	say((c.Redis.Cluster || c.Redis.Master == "" && len(c.Redis.Addresses) > 1) && c.Redis.Database != 0, "redis.database", "a Redis cluster has only database 0")
 	say(c.Limits.Body > c.Limits.Bodies, "limits.body", "one body may be larger than limits.bodies, which all share; raise that one")
-	say(c.Advertise != "" && c.Cluster == "", "advertise", "it says where other members reach this one, which cluster has it listen for; set that too")
+	say(c.Secret != "" && len(c.Secret) < 16, "cluster.secret", "it could be guessed: at least 16 characters")
+	say(c.Advertise != "" && c.Cluster == "" && c.given["join"] == "", "advertise", "it says where other members reach this one, which cluster has it listen for; set that too")
 	if c.Cluster != "" {
 		var set []string
 		for _, part := range []struct {

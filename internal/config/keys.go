@@ -72,6 +72,14 @@ var Keys = []Key{
 		kind: "address", set: address(func(c *Config) *string { return &c.Cluster }),
 	},
 	{
+		Name: "cluster.secret", Zero: "who has the members' NATS credential can join", Doc: "What every member of the cluster must know, at least 16 characters, the same for all; the first member makes the cluster with it. A join token has it. Better in the environment than in the file.", Fixed: true,
+		kind: "text", set: text(func(c *Config) *string { return &c.Secret }),
+	},
+	{
+		Name: "join", Zero: "the one that this member has joined with before, if any", Doc: "Join token, of `wellhead cluster token`: it has all settings that the members share. Settings given here go before it. Better in the environment than on the command line.",
+		kind: "text", set: text(func(*Config) *string { return new(string) }),
+	},
+	{
 		Name: "advertise", Zero: "the address of cluster", Doc: "Host name under which the other members reach this one.",
 		kind: "text", set: text(func(c *Config) *string { return &c.Advertise }),
 	},
@@ -315,7 +323,10 @@ var Keys = []Key{
 	},
 	{Name: "cassandra.username", Doc: "User name.", kind: "text", set: text(func(c *Config) *string { return &c.Cassandra.Username })},
 	{Name: "cassandra.password", Doc: "Password. Better in the environment than in the file.", kind: "text", set: text(func(c *Config) *string { return &c.Cassandra.Password })},
-	{Name: "cassandra.tls", Default: "false", Doc: "Connect with TLS.", kind: "yes or no", set: truth(func(c *Config) *bool { return &c.Cassandra.TLS })},
+	{Name: "cassandra.tls", Default: "false", Doc: "Connect with TLS; the server's certificate must name the host.", kind: "yes or no", set: truth(func(c *Config) *bool { return &c.Cassandra.TLS.On })},
+	{Name: "cassandra.tls.ca", Zero: "what the system trusts", Doc: "PEM file with the authority that signed Cassandra's certificates.", kind: "text", set: text(func(c *Config) *string { return &c.Cassandra.TLS.CA })},
+	{Name: "cassandra.tls.cert", Zero: "none is shown", Doc: "PEM file with the certificate that Cassandra is shown; goes with cassandra.tls.key.", kind: "text", set: text(func(c *Config) *string { return &c.Cassandra.TLS.Cert })},
+	{Name: "cassandra.tls.key", Doc: "PEM file with the key of cassandra.tls.cert.", kind: "text", set: text(func(c *Config) *string { return &c.Cassandra.TLS.Key })},
 	{
 		Name: "cassandra.timeout", Default: "10s", Hit: "the write is tried again", Doc: "Time for one request.",
 		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Cassandra.Timeout }, 1),
@@ -330,14 +341,21 @@ var Keys = []Key{
 	},
 
 	{
-		Name: "redis.addresses", Doc: "host:port of the Redis server, or of several of a cluster.",
+		Name: "redis.addresses", Doc: "host:port of the Redis server; of some servers of a Redis cluster; or, with redis.master, of the sentinels.",
 		kind: "list", set: list(func(c *Config) *[]string { return &c.Redis.Addresses }),
 	},
 	{Name: "redis.prefix", Default: "wellhead", Doc: "What every key begins with.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.Prefix })},
 	{Name: "redis.username", Doc: "User name.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.Username })},
 	{Name: "redis.password", Doc: "Password. Better in the environment than in the file.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.Password })},
 	{Name: "redis.database", Default: "0", Doc: "Number of the database; a cluster has only 0.", kind: "number", set: count(func(c *Config) *int { return &c.Redis.Database }, 0, 1<<20)},
-	{Name: "redis.tls", Default: "false", Doc: "Connect with TLS.", kind: "yes or no", set: truth(func(c *Config) *bool { return &c.Redis.TLS })},
+	{Name: "redis.cluster", Default: "false", Doc: "redis.addresses are of a Redis cluster. Several addresses without redis.master always are.", kind: "yes or no", set: truth(func(c *Config) *bool { return &c.Redis.Cluster })},
+	{Name: "redis.master", Zero: "no sentinels", Doc: "Name of the master that the sentinels at redis.addresses watch.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.Master })},
+	{Name: "redis.sentinel-username", Doc: "User name at the sentinels.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.SentinelUsername })},
+	{Name: "redis.sentinel-password", Doc: "Password at the sentinels. Better in the environment than in the file.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.SentinelPassword })},
+	{Name: "redis.tls", Default: "false", Doc: "Connect with TLS, also to sentinels; the server's certificate must name the host.", kind: "yes or no", set: truth(func(c *Config) *bool { return &c.Redis.TLS.On })},
+	{Name: "redis.tls.ca", Zero: "what the system trusts", Doc: "PEM file with the authority that signed Redis' certificates.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.TLS.CA })},
+	{Name: "redis.tls.cert", Zero: "none is shown", Doc: "PEM file with the certificate that Redis is shown; goes with redis.tls.key.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.TLS.Cert })},
+	{Name: "redis.tls.key", Doc: "PEM file with the key of redis.tls.cert.", kind: "text", set: text(func(c *Config) *string { return &c.Redis.TLS.Key })},
 
 	{
 		Name: "pebble.cache", Default: "64MiB", Unit: "bytes", Hit: "the least used blocks go", Doc: "Cache of the embedded archive.",

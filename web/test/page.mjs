@@ -123,6 +123,28 @@ test('the search finds one device', async (page) => {
   await eventually('all again', async () => await rows(page).count() >= 2);
 });
 
+test('the cluster shows members, shards and what is behind', async (page) => {
+  const line = page.locator('#cluster-line');
+  await eventually('its line', async () => /members? .*shards? running.*behind.*MiB in flight.*oldest unstored/.test(await line.textContent()));
+  await page.click('#cluster summary');
+  const members = page.locator('#members tr');
+  await eventually('its members', async () => await members.count() >= 1);
+  const text = await members.first().textContent();
+  assert.match(text, /alive/);
+  assert.match(text, /of \d+ MiB/, 'what may be in flight');
+  const cells = page.locator('#shard-grid i');
+  const shards = await cells.count();
+  assert.ok(shards >= 1 && shards === await page.locator('#shard-grid i.running').count(), 'all shards run');
+  assert.match(await cells.first().getAttribute('title'), /shard 0: .*running.*behind.*oldest unstored/);
+  await picture(page, 'cluster');
+  await page.setViewportSize({ width: 390, height: 844 });
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wide <= 0, `with the cluster open the page is ${wide} pixels wider than the phone`);
+  await picture(page, 'cluster-phone');
+  await page.setViewportSize({ width: 1360, height: 860 });
+  await page.click('#cluster summary');
+});
+
 test('it fits a phone and the dark', async (page) => {
   await page.emulateMedia({ colorScheme: 'dark' });
   await picture(page, 'dark');

@@ -43,7 +43,7 @@ func run(addr, page string, devices int) error {
 		go move(ctx, f, devices)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	h := api.New(api.Options{Fleet: f, Ingest: f, Live: f, Health: f, Totals: f.Totals, Page: os.DirFS(page), Logger: log, Version: "test"})
+	h := api.New(api.Options{Fleet: f, Ingest: f, Live: f, Health: f, Totals: f.Totals, Cluster: threeMembers, Operator: limits{}, Page: os.DirFS(page), Logger: log, Version: "test"})
 	server := api.NewServer(h, log)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -116,3 +116,32 @@ func sample(d int, at time.Time) messages.Reading {
 }
 
 func round(v float64) float64 { return math.Round(v*100) / 100 }
+
+// threeMembers is a cluster of which the last shards are on their way.
+func threeMembers(context.Context) (api.Cluster, error) {
+	const shards = 64
+	c := api.Cluster{ID: "test", Shards: shards, Unowned: []int{}, Pins: []api.ClusterPin{{Shard: 17, Member: "m3"}}}
+	for i, name := range []string{"m1", "m2", "m3"} {
+		m := api.ClusterMember{Name: name, ID: name, Address: "127.0.0.1:4300", Version: "test", State: "alive", Self: i == 0, Devices: 40, Readings: uint64(time.Now().UnixMilli() / 25), InFlightLimit: 256 << 20}
+		m.InFlight, m.Lag, m.OldestUnstoredSeconds = 3<<20, 120, 0.8
+		for shard := i; shard < shards; shard += 3 {
+			m.Shards = append(m.Shards, shard)
+		}
+		c.Members = append(c.Members, m)
+	}
+	for shard := range shards {
+		s := api.ClusterShard{Shard: shard, Member: c.Members[shard%3].Name, State: "running", Devices: 2}
+		s.InFlight, s.Lag, s.OldestUnstoredSeconds = 140<<10, 6, 0.8
+		c.Of = append(c.Of, s)
+	}
+	return c, nil
+}
+
+// limits are those of a member on which nobody has set any.
+type limits struct{}
+
+func (limits) Limits(context.Context) (api.LimitsState, error) {
+	return api.LimitsState{Limits: messages.Limits{InFlight: 256 << 20, SiteUnstored: 64 << 20}, InFlightLimit: 256 << 20, Sites: []api.SiteUnstored{}}, nil
+}
+
+func (limits) SetLimits(context.Context, messages.Limits, uint64) error { return nil }
