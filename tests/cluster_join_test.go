@@ -25,7 +25,9 @@ func TestClusterToken(t *testing.T) {
 	if token = strings.TrimSpace(token); code != 0 || token == "" {
 		t.Fatalf("cluster token: exit %d, %q", code, token)
 	}
-	t.Setenv("WELLHEAD_STREAM_PASSWORD", "") // the token has it
+	if err := os.Unsetenv("WELLHEAD_STREAM_PASSWORD"); err != nil { // the token has it; startServers puts it back at the end
+		t.Fatal(err)
+	}
 	second := startMember(t, t.TempDir(), "--join", token, "--name", "m2")
 	f.members["m2"] = second
 	f.wantBalanced(30*time.Second, "m1", "m2")
