@@ -58,8 +58,10 @@ func TestClusterToken(t *testing.T) {
 		{"half a token", t.TempDir(), `the token is damaged`, []string{"--join", token[:len(token)/2]}},
 		{"no token at all", t.TempDir(), `this is no join token`, []string{"--join", "secret"}},
 	} {
-		_, stderr, code := runWithin(t, 60*time.Second, append([]string{"serve", "--data", test.dir, "--name", "m3",
-			"--http", "127.0.0.1:0", "--nats", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"}, test.args...)...)
+		_, stderr, code := runWithin(t, 60*time.Second, append([]string{
+			"serve", "--data", test.dir, "--name", "m3",
+			"--http", "127.0.0.1:0", "--nats", "127.0.0.1:0", "--mqtt", "127.0.0.1:0",
+		}, test.args...)...)
 		if code <= 0 || !regexp.MustCompile(test.want).MatchString(stderr) {
 			t.Errorf("%s: exit %d, %q; want a refusal that speaks of %q", test.what, code, stderr, test.want)
 		}

@@ -42,7 +42,7 @@ const clusterFile = "cluster.id"
 func (n *node) openCluster(ctx context.Context) error {
 	cfg := n.cfg
 	if cfg.Joins != nil && cfg.Cluster == "" {
-		address, err := towards(cfg.Stream.Server)
+		address, err := towards(ctx, cfg.Stream.Server)
 		if err != nil {
 			return err
 		}
@@ -110,13 +110,15 @@ func (n *node) knownCluster() (string, error) {
 
 // towards is an address of this machine with a free port, on the way to the first of the stream's servers: where a
 // member that joins by a token meets the others when nobody says where.
-func towards(urls string) (string, error) {
+func towards(ctx context.Context, urls string) (string, error) {
 	first, _, _ := strings.Cut(urls, ",")
 	u, err := url.Parse(first)
 	if err != nil {
 		return "", fmt.Errorf("find the address to meet the other members at: %w", err)
 	}
-	conn, err := net.Dial("udp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "4222"))) // sends nothing
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // for a name's lookup
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "udp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "4222"))) // sends nothing
 	if err != nil {
 		return "", fmt.Errorf("find the address to meet the other members at (or set cluster): %w", err)
 	}

@@ -231,9 +231,4 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
-tool (
-	github.com/prometheus/alertmanager/cmd/amtool
-	github.com/prometheus/prometheus/cmd/promtool
-)
-
 replace github.com/wellhead/wellhead => ../..
