@@ -27,18 +27,21 @@ var logbackXML []byte
 
 // CassandraOptions describes a Cassandra server. The zero value is a single server for tests.
 type CassandraOptions struct {
-	Host          string // loopback address to listen on; "" = 127.0.0.1
-	Port          int    // for clients; 0 = a free one
-	HeapMB        int    // 0 = 1024
-	CommitlogSync string // periodic (default; a kill -9 loses up to 0.1 s of acknowledged writes), group or batch (nothing; slower one by one)
-	Latest        bool   // what cassandra_latest.yaml recommends for version 5: memtables are tries outside the heap, tables BTI
-	Extra         string // more lines for cassandra.yaml
+	On            *Machine // nil = this machine
+	Host          string   // loopback address to listen on, or On's; "" = 127.0.0.1, or On's
+	Port          int      // for clients; 0 = a free one
+	HeapMB        int      // 0 = 1024
+	CommitlogSync string   // periodic (default; a kill -9 loses up to 0.1 s of acknowledged writes), group or batch (nothing; slower one by one)
+	Latest        bool     // what cassandra_latest.yaml recommends for version 5: memtables are tries outside the heap, tables BTI
+	Extra         string   // more lines for cassandra.yaml
 
 	// For several servers in one cluster.
 	Cluster     string        // cluster name; "" = wellhead-test
 	Seeds       string        // host:storage port of the first server; "" = itself
 	StoragePort int           // 0 = a free one
 	Tokens      int           // 0 = 1, which starts fastest
+	DataCenter  string        // "" = datacenter1, which all servers must have then
+	Joined      bool          // it has no data to fetch when it first starts: the cluster is new
 	RingDelay   time.Duration // how long a joining server listens first; 0 = 1 ms, with several servers take 2 s
 }
 
@@ -48,6 +51,9 @@ type CassandraServer struct {
 	Addr        string // host:port for clients
 	StorageAddr string // host:port for other servers, "" when not ours
 	Log         string // path of its log, "" when not ours
+
+	nodetool func(ctx context.Context, args []string) ([]byte, error)
+	replace  func(seeds string) error
 }
 
 // StartCassandra starts a server with its data and logs in dir, which keeps both after Stop, and waits
@@ -65,22 +71,35 @@ func StartCassandra(ctx context.Context, dir string, o CassandraOptions) (*Cassa
 	if err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{"", "/data", "/commitlog", "/saved_caches", "/hints", "/cdc_raw"} {
-		if err := os.MkdirAll(config.Data+sub, 0o755); err != nil {
-			return nil, fmt.Errorf("make cassandra's folder: %w", err)
-		}
-	}
 	if err := config.write(dir); err != nil {
 		return nil, err
 	}
-	args := append(config.javaFlags(dir), "-cp", classpath, "org.apache.cassandra.service.CassandraDaemon")
+	replacing := false
 	s := &CassandraServer{
 		Addr:        net.JoinHostPort(config.Host, strconv.Itoa(config.Port)),
 		StorageAddr: net.JoinHostPort(config.Host, strconv.Itoa(config.StoragePort)),
 		Log:         filepath.Join(dir, "cassandra.log"),
 	}
+	s.nodetool = func(ctx context.Context, args []string) ([]byte, error) {
+		flags := append(javaModules(), "-cp", classpath, "org.apache.cassandra.tools.NodeTool", "-p", strconv.Itoa(config.JMXPort))
+		name, args := o.On.Command(java, append(flags, args...)...)
+		return exec.CommandContext(ctx, name, args...).CombinedOutput()
+	}
+	s.replace = func(seeds string) error {
+		if err := os.RemoveAll(config.Data); err != nil {
+			return fmt.Errorf("wipe cassandra's data: %w", err)
+		}
+		replacing, config.Seeds = true, seeds
+		return config.write(dir)
+	}
 	s.run = func(ctx context.Context) (*process, error) {
-		p, err := startProcess(s.Log, dir, java, args...)
+		flags := config.javaFlags(dir)
+		if replacing {
+			flags = append(flags, "-Dcassandra.replace_address_first_boot="+config.Host)
+		} else if o.Joined {
+			flags = append(flags, "-Dcassandra.auto_bootstrap=false")
+		}
+		p, err := startProcess(o.On, s.Log, dir, java, append(flags, "-cp", classpath, "org.apache.cassandra.service.CassandraDaemon")...)
 		if err != nil {
 			return nil, err
 		}
@@ -90,6 +109,30 @@ func StartCassandra(ctx context.Context, dir string, o CassandraOptions) (*Cassa
 		return p, nil
 	}
 	return s, s.Start(ctx)
+}
+
+// Nodetool runs a command of nodetool on the server's machine and returns what it says.
+func (s *CassandraServer) Nodetool(ctx context.Context, args ...string) (string, error) {
+	if s.run == nil {
+		return "", errNotOurs
+	}
+	out, err := s.nodetool(ctx, args)
+	if err != nil {
+		return "", fmt.Errorf("nodetool %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// Replace takes the server's data away, and starts it empty in the place that it had in its cluster, as one does whose
+// disk is lost: it fetches what it should have from the others. seeds is the host:port of one of them.
+func (s *CassandraServer) Replace(ctx context.Context, seeds string) error {
+	if err := s.Kill(); err != nil {
+		return err
+	}
+	if err := s.replace(seeds); err != nil {
+		return err
+	}
+	return s.Start(ctx)
 }
 
 // PrintCassandraConfig writes the cassandra.yaml that StartCassandra would use for these options.
@@ -124,14 +167,17 @@ type cassandraValues struct {
 func cassandraConfig(dir string, o CassandraOptions) (*cassandraValues, error) {
 	v := &cassandraValues{CassandraOptions: o, Data: filepath.Join(dir, "data")}
 	if v.Host == "" {
-		v.Host = "127.0.0.1"
+		v.Host = v.On.address()
 	}
-	if ip := net.ParseIP(v.Host); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("cassandra's address %q is not a loopback address", v.Host)
-	}
-	ports, err := FreePorts(v.Host, 3)
-	if err != nil {
+	if err := v.On.mayListen(v.Host); err != nil {
 		return nil, err
+	}
+	ports := []int{9042, 7000, 7199} // on a machine that does not exist all are free
+	if v.On == nil {
+		var err error
+		if ports, err = FreePorts(v.Host, 3); err != nil {
+			return nil, err
+		}
 	}
 	if v.Port == 0 {
 		v.Port = ports[0]
@@ -148,6 +194,9 @@ func cassandraConfig(dir string, o CassandraOptions) (*cassandraValues, error) {
 	}
 	if v.Seeds == "" {
 		v.Seeds = net.JoinHostPort(v.Host, strconv.Itoa(v.StoragePort))
+	}
+	if v.DataCenter == "" {
+		v.DataCenter = "datacenter1" // as with SimpleSnitch
 	}
 	if v.Tokens == 0 {
 		v.Tokens = 1
@@ -166,12 +215,22 @@ func (v *cassandraValues) render(w io.Writer) error {
 	return t.Execute(w, v)
 }
 
+// write makes the server's folders and files.
 func (v *cassandraValues) write(dir string) error {
+	for _, sub := range []string{"", "/data", "/commitlog", "/saved_caches", "/hints", "/cdc_raw"} {
+		if err := os.MkdirAll(v.Data+sub, 0o755); err != nil {
+			return fmt.Errorf("make cassandra's folder: %w", err)
+		}
+	}
 	var b strings.Builder
 	if err := v.render(&b); err != nil {
 		return fmt.Errorf("make cassandra.yaml: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "cassandra.yaml"), []byte(b.String()), 0o644); err != nil {
+		return err
+	}
+	rack := fmt.Sprintf("dc=%s\nrack=rack1\n", v.DataCenter)
+	if err := os.WriteFile(filepath.Join(dir, "rackdc.properties"), []byte(rack), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "logback.xml"), logbackXML, 0o644)
@@ -208,7 +267,12 @@ func (v *cassandraValues) javaFlags(dir string) []string {
 		"-Dcassandra.jmx.local.port=" + strconv.Itoa(v.JMXPort),
 		"-Dcassandra.ring_delay_ms=" + strconv.FormatInt(v.RingDelay.Milliseconds(), 10),
 		"-Dcassandra.skip_wait_for_gossip_to_settle=0",
+		"-Dcassandra-rackdc.properties=file://" + filepath.Join(dir, "rackdc.properties"),
 	}
+	return append(flags, javaModules()...)
+}
+
+func javaModules() (flags []string) {
 	for _, m := range javaExports {
 		flags = append(flags, "--add-exports", m+"=ALL-UNNAMED")
 	}

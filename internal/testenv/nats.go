@@ -54,16 +54,16 @@ func buildNATS(ctx context.Context) (string, error) {
 	return built.path, built.err
 }
 
-// StartNATS starts nats-server with this configuration, which must have it listen for clients on addr, a
-// loopback address, and waits until it greets clients. Its configuration, log and (unless the
+// StartNATS starts nats-server on a machine (nil = this one) with this configuration, which must have it listen for
+// clients on addr, a loopback address or the machine's, and waits until it greets clients. Its configuration, log and (unless the
 // configuration says otherwise by an absolute path) data are in dir and stay there.
-func StartNATS(ctx context.Context, dir, addr, config string) (*NATSServer, error) {
+func StartNATS(ctx context.Context, on *Machine, dir, addr, config string) (*NATSServer, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
 	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("the address %q of a NATS server is not a loopback address", addr)
+	if err := on.mayListen(host); err != nil {
+		return nil, err
 	}
 	bin, err := buildNATS(ctx)
 	if err != nil {
@@ -81,7 +81,7 @@ func StartNATS(ctx context.Context, dir, addr, config string) (*NATSServer, erro
 	}
 	s := &NATSServer{Addr: addr, Dir: dir}
 	s.run = func(ctx context.Context) (*process, error) {
-		p, err := startProcess(filepath.Join(dir, "nats.log"), dir, bin, "-c", file)
+		p, err := startProcess(on, filepath.Join(dir, "nats.log"), dir, bin, "-c", file)
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +98,7 @@ func StartNATS(ctx context.Context, dir, addr, config string) (*NATSServer, erro
 // NATS starts a server for this test alone; it ends with the test. See StartNATS.
 func NATS(t testing.TB, addr, config string) *NATSServer {
 	t.Helper()
-	s, err := StartNATS(t.Context(), t.TempDir(), addr, config)
+	s, err := StartNATS(t.Context(), nil, t.TempDir(), addr, config)
 	if err != nil {
 		t.Fatal(err)
 	}

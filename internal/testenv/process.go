@@ -24,12 +24,13 @@ type process struct {
 	err  error // valid after done is closed
 }
 
-// startProcess runs the command with its output appended to the file log.
-func startProcess(log, dir, name string, args ...string) (*process, error) {
+// startProcess runs the command on a machine with its output appended to the file log.
+func startProcess(on *Machine, log, dir, name string, args ...string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open server log: %w", err)
 	}
+	name, args = on.Command(name, args...)
 	p := &process{cmd: exec.Command(name, args...), log: log, done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, out, out
 	endWithParent(p.cmd)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -22,7 +23,8 @@ const redisDump = "dump.rdb"
 
 // RedisOptions describes a Redis server. The zero value is one for tests.
 type RedisOptions struct {
-	Host   string   // loopback address to listen on; "" = 127.0.0.1
+	On     *Machine // nil = this machine
+	Host   string   // loopback address to listen on, or On's; "" = 127.0.0.1, or On's
 	Port   int      // 0 = a free one
 	Append bool     // append-only file, synced each second: a restart loses next to nothing
 	Extra  []string // more arguments for redis-server
@@ -45,10 +47,13 @@ func StartRedis(ctx context.Context, dir string, o RedisOptions) (*RedisServer, 
 		return nil, fmt.Errorf("redis-server: %w; run %s", ErrMissing, installRedis)
 	}
 	if o.Host == "" {
-		o.Host = "127.0.0.1"
+		o.Host = o.On.address()
 	}
-	if ip := net.ParseIP(o.Host); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("redis's address %q is not a loopback address", o.Host)
+	if err := o.On.mayListen(o.Host); err != nil {
+		return nil, err
+	}
+	if o.Port == 0 && o.On != nil {
+		o.Port = 6379
 	}
 	if o.Port == 0 {
 		ports, err := FreePorts(o.Host, 1)
@@ -79,9 +84,12 @@ func StartRedis(ctx context.Context, dir string, o RedisOptions) (*RedisServer, 
 		}
 		args = append([]string{config, "--sentinel", "--bind", o.Host, "--port", strconv.Itoa(o.Port), "--dir", dir}, o.Extra...)
 	}
+	if o.On != nil {
+		args = append(args, "--protected-mode", "no") // others than loopback may ask; nobody else reaches the machine
+	}
 	s := &RedisServer{Addr: net.JoinHostPort(o.Host, strconv.Itoa(o.Port)), Dir: dir}
 	s.run = func(ctx context.Context) (*process, error) {
-		p, err := startProcess(filepath.Join(dir, "redis.log"), dir, bin, args...)
+		p, err := startProcess(o.On, filepath.Join(dir, "redis.log"), dir, bin, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -133,6 +141,45 @@ func (s *RedisServer) RestoreCopy(ctx context.Context, path string) error {
 		return err
 	}
 	return s.Start(ctx)
+}
+
+// Values returns the texts that these keys have, "" for none: at most 30 s. Keys have no spaces in them.
+func (s *RedisServer) Values(ctx context.Context, keys ...string) ([]string, error) {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", s.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fprintf(conn, "MGET %s\r\n", strings.Join(keys, " ")); err != nil {
+		return nil, err
+	}
+	r := bufio.NewReader(conn)
+	if line, err := r.ReadString('\n'); err != nil || line != fmt.Sprintf("*%d\r\n", len(keys)) {
+		return nil, fmt.Errorf("redis answers MGET with %q, %w", line, err)
+	}
+	values := make([]string, len(keys))
+	for i := range values {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return nil, fmt.Errorf("the answer of redis broke off: %w", err)
+		}
+		size, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(line), "$"))
+		if err != nil {
+			return nil, fmt.Errorf("redis answers MGET with %q", line)
+		}
+		if size < 0 {
+			continue // there is none
+		}
+		text := make([]byte, size+len("\r\n"))
+		if _, err := io.ReadFull(r, text); err != nil {
+			return nil, fmt.Errorf("the answer of redis broke off: %w", err)
+		}
+		values[i] = string(text[:size])
+	}
+	return values, nil
 }
 
 // askRedis sends one command without arguments and wants a plain answer.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func TestCassandraConfig(t *testing.T) {
 }
 
 func TestReadyFailsWithTheLog(t *testing.T) {
-	p, err := startProcess(filepath.Join(t.TempDir(), "log"), t.TempDir(), "sh", "-c", "echo out of luck; exit 7")
+	p, err := startProcess(nil, filepath.Join(t.TempDir(), "log"), t.TempDir(), "sh", "-c", "echo out of luck; exit 7")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +115,9 @@ func TestRedisStopsRestartsAndGoesBack(t *testing.T) {
 	}
 	if got := redisCommand(t, s.Addr, "GET a"); got != "new" {
 		t.Errorf("after a restart a = %q, want new", got)
+	}
+	if got, err := s.Values(t.Context(), "a", "nosuch", "a"); err != nil || !slices.Equal(got, []string{"new", "", "new"}) {
+		t.Errorf("Values: got %q, %v", got, err)
 	}
 	if err := s.RestoreCopy(t.Context(), saved); err != nil {
 		t.Fatal(err)
