@@ -302,7 +302,7 @@ var Keys = []Key{
 		kind: "choice", set: choice(func(c *Config) *string { return &c.Cassandra.Consistency }, "LOCAL_QUORUM", "QUORUM", "EACH_QUORUM", "ALL", "LOCAL_ONE", "ONE", "TWO", "THREE"),
 	},
 	{
-		Name: "cassandra.data-center", Zero: "all", Doc: "Data center whose servers are asked.",
+		Name: "cassandra.data-center", Zero: "all; refused when several have copies", Doc: "Data center whose servers are asked, and no others.",
 		kind: "text", set: text(func(c *Config) *string { return &c.Cassandra.DataCenter }),
 	},
 	{

@@ -52,6 +52,10 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 		session.Close()
 		return nil, err
 	}
+	if err := checkCenters(session, o); err != nil {
+		session.Close()
+		return nil, fmt.Errorf("cassandra archive: %w", err)
+	}
 	warnOfLoss(ctx, session, o)
 	a := &Archive{session: session, servers: servers, options: o, writes: semaphore.NewWeighted(int64(o.MaxInFlight)), longest: o.Classes.Longest()}
 	if o.Layout == Chunks {

@@ -31,7 +31,8 @@ type Options struct {
 	Replication map[string]int
 	// Consistency of reads and writes, as Cassandra names it. Default: LOCAL_QUORUM.
 	Consistency string
-	// DataCenter whose servers are asked. Default: all.
+	// DataCenter whose servers are asked, and no others even when none of them answers. Default: all; refused where
+	// several have copies and Consistency is a LOCAL_ one.
 	DataCenter string
 
 	Shards int           // number of shards of the cluster. Default: 64
@@ -211,6 +212,8 @@ func (o Options) cluster() (*gocql.ClusterConfig, error) {
 	fallback := gocql.RoundRobinHostPolicy()
 	if o.DataCenter != "" {
 		fallback = gocql.DCAwareRoundRobinPolicy(o.DataCenter)
+		// Without it the driver asks the others when none of these answers, whose LOCAL_QUORUM is another.
+		c.HostFilter = gocql.DataCentreHostFilter(o.DataCenter)
 	}
 	c.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(fallback, gocql.ShuffleReplicas())
 	if o.Username != "" {
