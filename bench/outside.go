@@ -61,7 +61,7 @@ func (b *bench) startOutside(ctx context.Context, shards int) (*outside, error) 
 		return nil, fmt.Errorf("wellhead config nats: %w", err)
 	}
 	head := fmt.Sprintf("NATS_SYS_PASSWORD: %[1]q\nWELLHEAD_MEMBER_PASSWORD: %[1]q\nWELLHEAD_SITE_BENCH: %[1]q\nhttp: %[2]q\n", outsidePassword, monitor)
-	o.server, err = testenv.StartNATS(ctx, dir, address, head+string(printed))
+	o.server, err = testenv.StartNATS(ctx, nil, dir, address, head+string(printed))
 	return o, err
 }
 

@@ -32,7 +32,7 @@ func startCenters(t *testing.T) *centers {
 			dc = "dc2"
 		}
 		c.nodes[i] = testenv.OwnCassandra(t, testenv.CassandraOptions{
-			On: c.on[i], DataCenter: dc, CommitlogSync: "group", Joined: true, RingDelay: 2 * time.Second, Seeds: c.seed(0),
+			On: c.on[i], DataCenter: dc, HeapMB: 1536, CommitlogSync: "group", Joined: true, RingDelay: 2 * time.Second, Seeds: c.seed(0),
 			Extra: fmt.Sprintf("initial_token: %d\n", int64(i-1)*(1<<62)),
 		})
 	}
@@ -107,7 +107,7 @@ func TestTwoDataCenters(t *testing.T) {
 	must(c.network.CutOff(c.on[2])) // dc2
 	before := m.appends()
 	pause(t, 8*time.Second)
-	if after := m.appends(); after < before+50 {
+	if after := m.appends(); after < before+10 {
 		t.Errorf("with dc2 cut off the archive took rows %v times, and 8 s later %v times", before, after)
 	}
 	must(c.network.Heal())

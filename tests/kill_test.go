@@ -11,7 +11,7 @@ import (
 	"github.com/wellhead/wellhead/internal/testenv"
 )
 
-// kills is how often the member is killed under load; `make chaos` sets more.
+// kills is how often the member is killed under load; `make outages` sets more.
 func kills(t *testing.T) int { return numberFrom(t, "WELLHEAD_KILLS", 10) }
 
 // numberFrom reads a number from the environment.

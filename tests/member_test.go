@@ -191,6 +191,18 @@ func run(t *testing.T, args ...string) (stdout string, code int) {
 // runWithin runs a subcommand that should end within the limit: else it is killed and the code is -1.
 func runWithin(t *testing.T, limit time.Duration, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	stdout, stderr, code = runQuietly(t, limit, args...)
+	shown := args
+	if most := 24; len(shown) > most { // many files
+		shown = append(shown[:most:most], fmt.Sprintf("… and %d more", len(args)-most))
+	}
+	t.Logf("wellhead %s: exit %d\n%s%s", strings.Join(shown, " "), code, stdout, tail(stderr, 2000))
+	return stdout, stderr, code
+}
+
+// runQuietly is runWithin without a word in the test's log.
+func runQuietly(t *testing.T, limit time.Duration, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
@@ -204,11 +216,6 @@ func runWithin(t *testing.T, limit time.Duration, args ...string) (stdout, stder
 	case err != nil:
 		t.Fatalf("%s: %v", strings.Join(args, " "), err)
 	}
-	shown := args
-	if most := 24; len(shown) > most { // many files
-		shown = append(shown[:most:most], fmt.Sprintf("… and %d more", len(args)-most))
-	}
-	t.Logf("wellhead %s: exit %d\n%s%s", strings.Join(shown, " "), code, out.String(), tail(errs.String(), 2000))
 	return out.String(), errs.String(), code
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // outage is how long something is away: this long, or as many times longer as WELLHEAD_OUTAGES says,
-// which `make chaos` sets.
+// which `make outages` sets.
 func outage(t *testing.T, short time.Duration) time.Duration {
 	t.Helper()
 	times := 1

@@ -52,9 +52,9 @@ func runHeld(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	n, err := openNodeOn(ctx, cfg, log, func(a persistence.Archive) persistence.Archive {
+	n, err := openNodeOn(ctx, cfg, log, wiring{archive: func(a persistence.Archive) persistence.Archive {
 		return &heldArchive{Archive: a, rate: rate, length: length}
-	})
+	}})
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,8 @@ func (n *node) openCluster(ctx context.Context) error {
 	c := &meeting{address: advertised, done: make(chan struct{})}
 	c.members, err = cluster.Find(ctx, cluster.Options{
 		Name: serverName(cfg.Name), Address: advertised, Version: version, Shards: cfg.Shards,
-		Members: members, Leases: leases, Probe: c.pinger.Ping, Figures: n.clusterFigures,
+		Members: through[cluster.Store](n.wiring.members, members), Leases: through[cluster.Store](n.wiring.leases, leases),
+		Probe: c.pinger.Ping, Figures: n.clusterFigures, Clock: n.wiring.clock,
 		Cluster: known, Secret: cfg.Secret, Logger: n.log,
 	})
 	if err != nil {
@@ -142,10 +143,14 @@ func (n *node) shared() *actors.Shared {
 	if c == nil {
 		return nil
 	}
-	return &actors.Shared{
+	s := &actors.Shared{
 		Identity: c.members.Self, May: c.members.May, Changed: c.members.Poke, HandedOver: n.metrics.HandedOver,
 		Peers: peers{&cluster.Peers{Remote: c.remote, View: c.members.View, Self: c.members.Self}},
 	}
+	if n.wiring.shared != nil {
+		n.wiring.shared(s)
+	}
+	return s
 }
 
 // joinCluster makes this member known, and has it take what is assigned to it.

@@ -38,7 +38,7 @@ type node struct {
 	server    *stream.Server // nil with an outside one
 	streams   *stream.Streams
 	archive   persistence.Archive
-	wrap      func(persistence.Archive) persistence.Archive
+	wiring    wiring
 	snapshots persistence.Snapshots
 	member    *actors.Member
 	cluster   *meeting       // nil when this is the only member
@@ -57,12 +57,12 @@ type node struct {
 
 // openNode starts all parts. On an error what was started is closed.
 func openNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node, error) {
-	return openNodeOn(ctx, cfg, log, func(a persistence.Archive) persistence.Archive { return a })
+	return openNodeOn(ctx, cfg, log, wiring{})
 }
 
-// openNodeOn is openNode with what a test makes of the archive, to hold it or to have it fail.
-func openNodeOn(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap func(persistence.Archive) persistence.Archive) (_ *node, err error) {
-	n := &node{cfg: cfg, log: log, wrap: wrap, metrics: telemetry.New(), began: time.Now(), draining: make(chan struct{})}
+// openNodeOn is openNode with what a test makes of its parts.
+func openNodeOn(ctx context.Context, cfg *config.Config, log *slog.Logger, w wiring) (_ *node, err error) {
+	n := &node{cfg: cfg, log: log, wiring: w, metrics: telemetry.New(), began: time.Now(), draining: make(chan struct{})}
 	n.ctx, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -172,7 +172,7 @@ func (n *node) openArchive(ctx context.Context) error {
 		return fmt.Errorf("open the archive: %w", err)
 	}
 	n.expireWith(local)
-	n.archive = persistence.ObservedArchive(n.wrap(archive), n.metrics.Store("archive"))
+	n.archive = persistence.ObservedArchive(through(n.wiring.archive, archive), n.metrics.Store("archive"))
 	n.closing(func() { n.closed("archive", archive.Close()) })
 	if remote != nil {
 		n.serving.Go(func() { n.watchServers(remote) })
@@ -212,7 +212,7 @@ func (n *node) openSnapshots(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the snapshot store: %w", err)
 	}
-	n.snapshots = persistence.ObservedSnapshots(snapshots, n.metrics.Store("snapshots"))
+	n.snapshots = persistence.ObservedSnapshots(through(n.wiring.snapshots, snapshots), n.metrics.Store("snapshots"))
 	n.closing(func() { n.closed("snapshot store", snapshots.Close()) })
 	return nil
 }
@@ -244,7 +244,7 @@ func (n *node) openMember(ctx context.Context) error {
 	}
 	n.member = actors.NewMember(actors.Options{
 		Shared: n.shared(),
-		Name:   cfg.Name, InFlight: int(n.inFlightLimit()), Logger: n.log,
+		Name:   cfg.Name, InFlight: int(n.inFlightLimit()), Logger: n.log, Now: n.wiring.now(),
 		Config: actors.Config{
 			Shards: cfg.Shards,
 			Limits: actors.Limits{MaxFuture: ms(cfg.Limits.MaxFuture), MaxAge: ms(cfg.Limits.MaxAge), Classes: classes(cfg)},
@@ -259,7 +259,7 @@ func (n *node) openMember(ctx context.Context) error {
 		},
 		Parts: actors.Parts{
 			Archive: n.archive, Snapshots: n.snapshots, Log: feedLog{n.streams.Log()},
-			Checkpoints: checkpoints, Leases: leases, Starts: starts, Outside: outside,
+			Checkpoints: through[actors.Cells](n.wiring.checkpoints, checkpoints), Leases: leases, Starts: starts, Outside: outside,
 			Stored: func(site, producer string, s actors.StoredNews) {
 				outside.Stored(site, producer, stream.Stored(s))
 			},

@@ -7,7 +7,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"wellhead": main, "wellhead-held": serveHeld})
+	testscript.Main(m, map[string]func(){
+		"wellhead": main, "wellhead-held": serveHeld, "wellhead-shifted": serveShifted, "wellhead-unfenced": serveUnfenced,
+	})
 }
 
 // TestScripts runs the scripts in testdata/script: what a user types and what comes of it. The command
