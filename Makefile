@@ -14,6 +14,7 @@ KILLS   ?= 20
 OUTAGES ?= 6
 SEED    ?= 1
 DURATION ?= 10m
+RATE    ?= 10000
 ONLY    ?=
 STAGES  ?=
 BENCH   ?= .
@@ -26,7 +27,7 @@ LAYOUT  ?= rows
 SERVERS ?= --cassandra-heap 4096 --cassandra-latest
 OVERLOAD ?= 10m
 
-.PHONY: help build run cluster setup test check format generate bench bench-whole bench-peers chaos outages simulate-faults overload break-laws deploy-check fixture web cover clean headline recordings
+.PHONY: help build run cluster setup test check format generate bench bench-whole bench-peers chaos chaos-scale outages simulate-faults overload break-laws deploy-check fixture web cover clean headline recordings
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,10 @@ recordings: ## replay and verify every recording in WELLHEAD_TESTDATA on Cassand
 chaos: build ## a cluster of three members, NATS servers and Cassandra nodes under load, with the faults of SEED=1 for about DURATION=10m (ONLY="kill -9 member" has those only); prints a table. Cutting parts off needs root
 	scripts/fetch-cassandra
 	WELLHEAD_BINARY=$(CURDIR)/bin/wellhead WELLHEAD_CHAOS_SEED=$(SEED) WELLHEAD_CHAOS_DURATION=$(DURATION) WELLHEAD_CHAOS_ONLY="$(ONLY)" $(GO) test -count=1 -timeout 24h ./tests -run '^TestChaos$$' -v
+
+chaos-scale: build ## the same cluster has three members, six, and three again, under RATE=10000 readings/s
+	scripts/fetch-cassandra
+	WELLHEAD_BINARY=$(CURDIR)/bin/wellhead WELLHEAD_CHAOS_RATE=$(RATE) $(GO) test -count=1 -timeout 1h ./tests -run '^TestChaosScales$$' -v
 
 outages: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis, an outside NATS server 10 times; take away disk, Cassandra and Redis OUTAGES=6 times longer
 	WELLHEAD_KILLS=$(KILLS) WELLHEAD_NATS_KILLS=10 WELLHEAD_OUTAGES=$(OUTAGES) scripts/test setup system
