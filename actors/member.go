@@ -76,6 +76,8 @@ type shardHandle struct {
 	ready   bool
 	plan    Plan
 	ended   chan struct{}
+	said    *Stats // the newest figures that its core gave; nil = none yet
+	cores   int    // cores that have ended
 
 	// Of a shard that is shared:
 	seen    uint64    // revision of the lease that may be replaced by a claim

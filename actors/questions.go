@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -216,11 +217,13 @@ func (m *Member) Scan(ctx context.Context, id messages.DeviceID, from, to int64,
 type ShardStatus struct {
 	Shard messages.Shard
 	Ready bool
+	Late  bool // it did not answer in time: Stats are what it said last
 	Stats Stats
 	Plan  Plan
 }
 
-// Status returns the figures of this member's shards. A shard that does not answer in time is not ready.
+// Status returns the figures of this member's shards. A shard that does not answer in time is not ready; counters
+// do not go back for that.
 func (m *Member) Status(ctx context.Context) []ShardStatus {
 	out := make([]ShardStatus, 0, m.cfg.Shards)
 	for n := range m.cfg.Shards {
@@ -234,13 +237,35 @@ func (m *Member) Status(ctx context.Context) []ShardStatus {
 		if h == nil && m.options.Shared != nil {
 			continue // another member's
 		}
-		s, err := m.stats(ctx, &question{Shard: status.Shard})
-		if err == nil {
-			status.Ready, status.Stats = true, s
-		}
 		out = append(out, status)
 	}
+	var all sync.WaitGroup
+	for i := range out {
+		all.Go(func() { m.look(ctx, &out[i]) })
+	}
+	all.Wait()
 	return out
+}
+
+// look asks a shard for its figures.
+func (m *Member) look(ctx context.Context, s *ShardStatus) {
+	m.mu.Lock()
+	h, ended := m.shards[s.Shard], 0
+	if h != nil {
+		ended = h.cores
+	}
+	m.mu.Unlock()
+	stats, err := m.stats(ctx, &question{Shard: s.Shard})
+	s.Ready, s.Stats = err == nil, stats
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case h == nil || h.cores != ended: // what was said is in Past
+	case err == nil:
+		h.said = &stats
+	case h.said != nil:
+		s.Late, s.Stats = true, *h.said
+	}
 }
 
 // Past returns the counters of cores that have ended, of shards that went and of such that started again.
@@ -250,10 +275,13 @@ func (m *Member) Past() Stats {
 	return m.past
 }
 
-func (m *Member) coreEnded(s Stats) {
+func (m *Member) coreEnded(shard messages.Shard, s Stats) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.past.addCounters(s)
+	if h := m.shards[shard]; h != nil {
+		h.said, h.cores = nil, h.cores+1
+	}
 }
 
 func (m *Member) stats(ctx context.Context, q *question) (Stats, error) {

@@ -238,7 +238,7 @@ func (s *shardActor) finish() {
 	s.end()
 	s.work.Wait()
 	if s.core != nil {
-		s.member.coreEnded(s.core.stats)
+		s.member.coreEnded(s.shard, s.core.stats)
 	}
 	s.member.credit.Reset(s.shard)
 	s.core, s.exec, s.end, s.taken = nil, nil, nil, nil

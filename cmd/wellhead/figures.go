@@ -14,13 +14,13 @@ import (
 // figuresDeadline bounds how long the figures of all shards may take.
 const figuresDeadline = 2 * time.Second
 
-// shardFigures asks the shards for what /metrics shows. A shard that does not answer is left out.
+// shardFigures asks the shards for what /metrics shows. Of a shard that is too busy to answer it is what it said last.
 func (n *node) shardFigures() []telemetry.Shard {
 	ctx, cancel := context.WithTimeout(n.ctx, figuresDeadline)
 	defer cancel()
 	var out []telemetry.Shard
 	for _, s := range n.member.Status(ctx) {
-		if !s.Ready {
+		if !s.Ready && !s.Late {
 			continue
 		}
 		figures := figuresOf(&s.Stats)
