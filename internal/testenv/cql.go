@@ -19,6 +19,7 @@ const (
 	opQuery, opResult                  = 0x07, 0x08
 	consistencyQuorum                  = 0x0004
 	skipMetadata                       = 0x02 // a flag: the answer need not name its columns
+	flagWarning                        = 0x08 // a flag: warnings stand before the answer
 	resultRows                         = 2
 	statementWithin                    = 10 * time.Second
 	maxFrame                    uint32 = 1 << 20
@@ -96,11 +97,33 @@ func exchange(conn io.ReadWriter, op byte, body []byte, want byte) ([]byte, erro
 	if _, err := io.ReadFull(conn, answer); err != nil {
 		return nil, fmt.Errorf("the answer broke off: %w", err)
 	}
+	if head[1]&flagWarning != 0 {
+		var err error
+		if answer, err = afterWarnings(answer); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case head[4] == want:
 		return answer, nil
-	case head[4] == opError && size > 6: // a code of 4 bytes, then the text with its length
+	case head[4] == opError && len(answer) > 6: // a code of 4 bytes, then the text with its length
 		return nil, fmt.Errorf("cassandra says %x: %s", answer[:4], bytes.ToValidUTF8(answer[6:], nil))
 	}
 	return nil, fmt.Errorf("strange answer: % x", head)
+}
+
+// afterWarnings returns what follows the warnings that a body begins with: their number, then each with its length.
+func afterWarnings(body []byte) ([]byte, error) {
+	in := bytes.NewReader(body)
+	var count, length uint16
+	err := binary.Read(in, binary.BigEndian, &count)
+	for ; count > 0 && err == nil; count-- {
+		if err = binary.Read(in, binary.BigEndian, &length); err == nil {
+			_, err = io.CopyN(io.Discard, in, int64(length))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the answer ends in its warnings: %w", err)
+	}
+	return body[len(body)-in.Len():], nil
 }
