@@ -68,7 +68,7 @@ client_encryption_options:
 	}{
 		"an authority that is not known": {func(o *Options) { o.TLS = &tls.Config{Certificates: []tls.Certificate{pair}} }, "authority"},
 		"no certificate":                 {func(o *Options) { o.TLS = &tls.Config{RootCAs: pool} }, ""},
-		"another password":               {func(o *Options) { o.Password = "wrong" }, "credentials"},
+		"another password":               {func(o *Options) { o.Password = "wrong" }, "incorrect"},
 	} {
 		o := good
 		test.change(&o)
