@@ -102,6 +102,22 @@ func startRig(t *testing.T, dir string, inspect func(*actors.Arrived), limits ..
 	return &rig{streams: streams, member: m, archive: archive}
 }
 
+// publisherTo returns a publisher that is closed at the test's end.
+func publisherTo(t *testing.T, streams *stream.Streams) *stream.Publisher {
+	t.Helper()
+	client, err := streams.Client("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	publisher, err := client.NewPublisher(stream.PublisherOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { publisher.Close() })
+	return publisher
+}
+
 // TestDevicePanics makes one device panic on one reading. The others never notice, exactly that
 // reading is in rejects, and the device has all its others. When the mistake is repaired, a retry of the
 // reject brings the reading.
@@ -112,16 +128,7 @@ func TestDevicePanics(t *testing.T) {
 			panic("boom")
 		}
 	})
-	client, err := r.streams.Client("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	publisher, err := client.NewPublisher(stream.PublisherOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer publisher.Close()
+	publisher := publisherTo(t, r.streams)
 	const devices, readings = 20, 50
 	start := time.Now().UnixMilli() - readings*1000
 	for i := range readings {

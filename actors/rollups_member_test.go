@@ -13,22 +13,12 @@ import (
 	"github.com/wellhead/wellhead/internal/testenv"
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
-	"github.com/wellhead/wellhead/stream"
 )
 
 // publish sends readings of one device in this order, and waits until they are stored.
 func (r *rig) publish(t *testing.T, id messages.DeviceID, readings []messages.Reading) {
 	t.Helper()
-	client, err := r.streams.Client("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	publisher, err := client.NewPublisher(stream.PublisherOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer publisher.Close()
+	publisher := publisherTo(t, r.streams)
 	for _, reading := range readings {
 		if err := publisher.PublishReading(t.Context(), id, messages.AppendReadingJSON(nil, reading)); err != nil {
 			t.Fatal(err)

@@ -133,16 +133,7 @@ func TestShardsMoveUnderLoad(t *testing.T) {
 	for shard := range messages.Shard(4) {
 		s.take(t, int(shard)%2, shard)
 	}
-	client, err := s.streams.Client("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	publisher, err := client.NewPublisher(stream.PublisherOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer publisher.Close()
+	publisher := publisherTo(t, s.streams)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
@@ -222,16 +213,7 @@ func TestBacklog(t *testing.T) {
 	s := startSharers(t)
 	id := messages.DeviceID{Site: "site", Device: "dev-1"}
 	shard := messages.ShardOf(id, 4)
-	client, err := s.streams.Client("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	publisher, err := client.NewPublisher(stream.PublisherOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer publisher.Close()
+	publisher := publisherTo(t, s.streams)
 	now := time.Now().UnixMilli()
 	publish := func(i int64) {
 		t.Helper()

@@ -9,7 +9,6 @@ import (
 	"github.com/wellhead/wellhead/actors"
 	"github.com/wellhead/wellhead/internal/testenv"
 	"github.com/wellhead/wellhead/messages"
-	"github.com/wellhead/wellhead/stream"
 )
 
 // TestStatusOfBusyShard: a shard that is too busy to answer has the figures that it gave last, so that counters
@@ -22,16 +21,7 @@ func TestStatusOfBusyShard(t *testing.T) {
 			<-goOn
 		}
 	})
-	client, err := r.streams.Client("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	publisher, err := client.NewPublisher(stream.PublisherOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer publisher.Close()
+	publisher := publisherTo(t, r.streams)
 	id := messages.DeviceID{Site: "site", Device: "dev"}
 	shard := messages.ShardOf(id, 4)
 	publish := func(at int64, note string) {
