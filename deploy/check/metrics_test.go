@@ -20,6 +20,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/wellhead/wellhead/internal/testenv"
 )
 
 // TestDashboards holds that Grafana can make sense of the dashboards: names and places of panels, expressions, variables.
@@ -202,23 +204,27 @@ func named(t *testing.T) map[string]string {
 // wantNamed wants each named metric to be in what the members tell, all together.
 func wantNamed(t *testing.T, urls ...string) {
 	t.Helper()
-	told := map[string]bool{"up": true} // Prometheus' own
-	for _, url := range urls {
-		series, err := scrape(url)
-		if err != nil {
-			t.Fatal(err)
+	testenv.Eventually(t, 30*time.Second, func() error { // the disk is looked at some seconds after the start
+		told := map[string]bool{"up": true} // Prometheus' own
+		for _, url := range urls {
+			series, err := scrape(url)
+			if err != nil {
+				return err
+			}
+			for s := range series {
+				name, _, _ := strings.Cut(s, "{")
+				told[name] = true
+			}
 		}
-		for s := range series {
-			name, _, _ := strings.Cut(s, "{")
-			told[name] = true
+		var missing []error
+		for name, where := range named(t) {
+			if !told[name] {
+				missing = append(missing, fmt.Errorf("%s is named in %s and is not in /metrics", name, where))
+			}
 		}
-	}
-	for name, where := range named(t) {
-		if !told[name] {
-			t.Errorf("%s is named in %s and is not in /metrics", name, where)
-		}
-	}
-	t.Logf("%d metrics are named, %d are told", len(named(t)), len(told))
+		t.Logf("%d metrics are named, %d are told", len(named(t)), len(told))
+		return errors.Join(missing...)
+	})
 }
 
 // scrape returns each series as it is written, with its value.
