@@ -324,13 +324,8 @@ func (c *core) mayPull() bool {
 // tick is called about ten times a second. caughtUp tells that the feed has nothing more right now,
 // so that silence of a device is silence, not our own lag.
 func (c *core) tick(now int64, caughtUp bool) {
-	c.now = now
-	if c.lost != nil {
+	if !c.doDue(now) {
 		return
-	}
-	c.retryDue()
-	if c.gather.due(c) {
-		c.flush()
 	}
 	c.tickDevices(caughtUp)
 	c.sayRejected()
@@ -341,16 +336,24 @@ func (c *core) tick(now int64, caughtUp bool) {
 	c.endStep()
 }
 
-// hurry does what a shard that is to be handed over, or that drains, waits for, and nothing that goes through all devices for
-// another reason: it is called far more often than tick.
-func (c *core) hurry(now int64) {
+// doDue does what is due at that time; false = the core has lost its shard, and does nothing.
+func (c *core) doDue(now int64) bool {
 	c.now = now
 	if c.lost != nil {
-		return
+		return false
 	}
 	c.retryDue()
 	if c.gather.due(c) {
 		c.flush()
+	}
+	return true
+}
+
+// hurry does what a shard that is to be handed over, or that drains, waits for, and nothing that goes through all devices for
+// another reason: it is called far more often than tick.
+func (c *core) hurry(now int64) {
+	if !c.doDue(now) {
+		return
 	}
 	c.stepSnapshots()
 	c.stepCheckpoint()

@@ -308,18 +308,24 @@ const drainEvery = 5 * time.Millisecond
 
 // drain empties one shard, and tells whether it did; ended, if not nil, is closed when its actor ends.
 func (m *Member) drain(ctx context.Context, s *shardActor, ended <-chan struct{}) bool {
+	return m.press(ctx, s, ended, drainEvery, func(c *core) bool {
+		c.draining = true
+		c.hurry(m.now())
+		return c.drained()
+	})
+}
+
+// press has a shard's core do something again and again until it tells that all is done, and tells whether it
+// did; a shard without a core has nothing to do.
+func (m *Member) press(ctx context.Context, s *shardActor, ended <-chan struct{}, every time.Duration, do func(*core) bool) bool {
 	for ctx.Err() == nil {
-		empty := make(chan bool, 1)
+		answer := make(chan bool, 1)
 		m.system.Root.Send(s.self, ask2{
-			with: func(c *core) {
-				c.draining = true
-				c.hurry(m.now())
-				empty <- c.drained()
-			},
-			refuse: func(error) { empty <- true },
+			with:   func(c *core) { answer <- do(c) },
+			refuse: func(error) { answer <- true },
 		})
 		select {
-		case done := <-empty:
+		case done := <-answer:
 			if done {
 				return true
 			}
@@ -329,7 +335,7 @@ func (m *Member) drain(ctx context.Context, s *shardActor, ended <-chan struct{}
 			return false
 		}
 		select {
-		case <-time.After(drainEvery):
+		case <-time.After(every):
 		case <-ctx.Done():
 		}
 	}

@@ -222,6 +222,9 @@ type ShardStatus struct {
 	Plan  Plan
 }
 
+// Known tells whether Stats are its figures, of now or before.
+func (s *ShardStatus) Known() bool { return s.Ready || s.Late }
+
 // Status returns the figures of this member's shards. A shard that does not answer in time is not ready; counters
 // do not go back for that.
 func (m *Member) Status(ctx context.Context) []ShardStatus {

@@ -155,34 +155,13 @@ func (m *Member) appliedBy(ctx context.Context, s *shardActor, ended <-chan stru
 func (m *Member) prepare(ctx context.Context, s *shardActor, ended <-chan struct{}) bool {
 	ctx, cancel := context.WithTimeout(ctx, prepareWithin)
 	defer cancel()
-	for ctx.Err() == nil {
-		ready := make(chan bool, 1)
-		m.system.Root.Send(s.self, ask2{
-			with: func(c *core) {
-				if c.leaving == 0 {
-					c.leaving = c.applied
-				}
-				c.hurry(m.now())
-				ready <- c.lost != nil || c.saved.Snapshotted >= c.leaving
-			},
-			refuse: func(error) { ready <- true },
-		})
-		select {
-		case done := <-ready:
-			if done {
-				return true
-			}
-		case <-ended:
-			return false
-		case <-ctx.Done():
-			return false
+	return m.press(ctx, s, ended, prepareEvery, func(c *core) bool {
+		if c.leaving == 0 {
+			c.leaving = c.applied
 		}
-		select {
-		case <-time.After(prepareEvery):
-		case <-ctx.Done():
-		}
-	}
-	return false
+		c.hurry(m.now())
+		return c.lost != nil || c.saved.Snapshotted >= c.leaving
+	})
 }
 
 // Drop ends a shard's actor at once: it is another member's. It waits until it has ended.

@@ -75,6 +75,7 @@ type Feed struct {
 	timer   *time.Timer
 	ended   time.Time // when the last pull ended
 	flooded bool      // it brought flood bytes or more
+	size    int       // bytes that the pull under way has brought
 	retries int
 	broken  error // why the consumer cannot be used any more; kept while what came before is handed on
 }
@@ -174,7 +175,7 @@ func (f *Feed) Pull(ctx context.Context, maxBytes int) ([]messages.Message, erro
 		if len(got) > 0 {
 			f.next = got[len(got)-1].Sequence + 1
 			f.handed, f.retries = true, 0
-			f.ended, f.flooded = time.Now(), sizeOf(got) >= flood
+			f.ended, f.flooded = time.Now(), f.size >= flood
 			f.broken = err
 			return got, nil
 		}
@@ -229,9 +230,9 @@ func (f *Feed) gather(ctx context.Context, maxBytes int) ([]messages.Message, er
 		return nil, errLost
 	}
 	var got []messages.Message
-	size := 0
+	f.size = 0
 	if f.held != nil {
-		got, size = append(got, *f.held), messageSize(f.held)
+		got, f.size = append(got, *f.held), messageSize(f.held)
 		f.held = nil
 	} else if f.pending == 0 && len(f.ch) == 0 {
 		if err := f.ask(maxBytes); err != nil {
@@ -278,14 +279,14 @@ func (f *Feed) gather(ctx context.Context, maxBytes int) ([]messages.Message, er
 			continue
 		}
 		n := messageSize(&message)
-		if size+n > maxBytes {
+		if f.size+n > maxBytes {
 			f.held = &message
 			return got, nil
 		}
 		if got == nil {
 			got = make([]messages.Message, 0, len(f.ch)+1)
 		}
-		got, size = append(got, message), size+n
+		got, f.size = append(got, message), f.size+n
 	}
 }
 
@@ -320,14 +321,6 @@ func (f *Feed) linger() time.Duration {
 		return floodLinger
 	}
 	return linger
-}
-
-func sizeOf(pulled []messages.Message) int {
-	size := 0
-	for i := range pulled {
-		size += messageSize(&pulled[i])
-	}
-	return size
 }
 
 // ask sends a request for messages.

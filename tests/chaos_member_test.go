@@ -2,14 +2,11 @@ package tests
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -183,33 +180,7 @@ var chaosClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 6
 
 // ask asks the member and decodes the answer, if v is not nil.
 func (m *keptMember) ask(ctx context.Context, method, path, body string, v any) error {
-	r, err := http.NewRequestWithContext(ctx, method, m.http+path, strings.NewReader(body))
-	if err != nil {
-		return err
-	}
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := chaosClient.Do(r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, tail(string(text), 300))
-	}
-	if v == nil {
-		return nil
-	}
-	if raw, ok := v.(*string); ok {
-		*raw = string(text)
-		return nil
-	}
-	return json.Unmarshal(text, v)
+	return ask(ctx, chaosClient, m.http, method, path, body, v)
 }
 
 // get is ask with a time of its own.

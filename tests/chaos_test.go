@@ -116,19 +116,7 @@ func buildWired(t *testing.T) string {
 // hear hears the reading events of all sites that send.
 func (r *chaosRun) hear() *heardEvents {
 	r.t.Helper()
-	h := &heardEvents{readings: map[string]bool{}, content: map[string]string{}}
-	nc, err := nats.Connect(r.parts.url, nats.UserInfo("member", "secret"), nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(nc.Close)
-	if _, err := nc.Subscribe("events.*.*.reading", h.hear); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := nc.Flush(); err != nil {
-		r.t.Fatal(err)
-	}
-	return h
+	return hearEvents(r.t, r.parts.url, "events.*.*.reading", nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond))
 }
 
 // report notes that something is wrong.

@@ -187,17 +187,23 @@ type heardEvents struct {
 // listen hears all reading events from now on.
 func (f *fleetOfMembers) listen() *heardEvents {
 	f.t.Helper()
+	return hearEvents(f.t, f.url, "events.kill.*.reading")
+}
+
+// hearEvents hears what a subject matches, from now on.
+func hearEvents(t *testing.T, url, subject string, more ...nats.Option) *heardEvents {
+	t.Helper()
 	h := &heardEvents{readings: map[string]bool{}, content: map[string]string{}}
-	nc, err := nats.Connect(f.url, nats.UserInfo("member", "secret"))
+	nc, err := nats.Connect(url, append(more, nats.UserInfo("member", "secret"))...)
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
-	f.t.Cleanup(nc.Close)
-	if _, err := nc.Subscribe("events.kill.*.reading", h.hear); err != nil {
-		f.t.Fatal(err)
+	t.Cleanup(nc.Close)
+	if _, err := nc.Subscribe(subject, h.hear); err != nil {
+		t.Fatal(err)
 	}
 	if err := nc.Flush(); err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return h
 }

@@ -156,14 +156,19 @@ func (m *member) get(path string, v any) error {
 func (m *member) request(method, path, body string, v any) error {
 	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, m.http+path, strings.NewReader(body))
+	return ask(ctx, http.DefaultClient, m.http, method, path, body, v)
+}
+
+// ask sends a request with a body of JSON, or none, and reads the answer into v: as JSON, or as it is into a string.
+func ask(ctx context.Context, client *http.Client, server, method, path, body string, v any) error {
+	r, err := http.NewRequestWithContext(ctx, method, server+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
 		return err
 	}
@@ -176,6 +181,10 @@ func (m *member) request(method, path, body string, v any) error {
 		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
 	}
 	if v == nil {
+		return nil
+	}
+	if raw, ok := v.(*string); ok {
+		*raw = string(text)
 		return nil
 	}
 	return json.Unmarshal(text, v)

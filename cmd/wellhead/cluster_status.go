@@ -110,7 +110,7 @@ func stateOf(m *cluster.Seen) string {
 
 // alone is a member without others.
 func (n *node) alone(figures []*cluster.ShardFigures) api.ClusterMember {
-	f, _ := n.figures()
+	f := n.figures()
 	m := memberOf(f)
 	m.Name, m.ID, m.Version, m.State, m.Self, m.Started = n.cfg.Name, n.cfg.Name, version, "alive", true, n.began.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 	m.Shards = []int{}

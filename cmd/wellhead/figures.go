@@ -20,7 +20,7 @@ func (n *node) shardFigures() []telemetry.Shard {
 	defer cancel()
 	var out []telemetry.Shard
 	for _, s := range n.member.Status(ctx) {
-		if !s.Ready && !s.Late {
+		if !s.Known() {
 			continue
 		}
 		figures := figuresOf(&s.Stats)

@@ -28,8 +28,7 @@ type meeting struct {
 	keeper  *cluster.Keeper
 	member  atomic.Pointer[actors.Member] // nil until it is made
 	address string
-	figures atomic.Pointer[cluster.Figures] // the last that were whole
-	whole   atomic.Bool                     // all that was assigned was there at some time
+	whole   atomic.Bool // all that was assigned was there at some time
 
 	end  context.CancelFunc
 	done chan struct{}
@@ -260,25 +259,20 @@ func (n *node) clusterFigures() cluster.Figures {
 	if n.cluster.member.Load() == nil {
 		return cluster.Figures{}
 	}
-	f, whole := n.figures()
-	if before := n.cluster.figures.Load(); !whole && before != nil {
-		return *before // busy shards answer late
-	}
-	n.cluster.figures.Store(&f)
-	return f
+	return n.figures()
 }
 
-// figures are this member's; whole tells whether all of its shards answered in time.
-func (n *node) figures() (f cluster.Figures, whole bool) {
+// figures are this member's. Shards that are too busy to answer have those that they gave last.
+func (n *node) figures() (f cluster.Figures) {
 	ctx, cancel := context.WithTimeout(n.ctx, time.Second/2)
 	defer cancel()
 	for _, s := range n.member.Status(ctx) {
 		f.Shards++
-		if !s.Ready {
+		if !s.Known() {
 			f.Starting++
 		}
 		f.Devices += s.Stats.Devices
-		if s.Ready {
+		if s.Known() {
 			f.Of = append(f.Of, cluster.ShardFigures{
 				Shard: int(s.Shard), Devices: s.Stats.Devices, InFlight: s.Stats.InFlight,
 				Stored: s.Stats.Stored - min(s.Stats.Stored, s.Plan.Checkpoint.Offset), Oldest: ageOf(s.Stats.OldestPending),
@@ -289,7 +283,7 @@ func (n *node) figures() (f cluster.Figures, whole bool) {
 	}
 	f.Readings += n.member.Past().Counts.Received
 	f.InFlight, f.Limit = n.member.InFlight(), n.inFlightLimit()
-	return f, ctx.Err() == nil
+	return f
 }
 
 // answer answers another member's question.

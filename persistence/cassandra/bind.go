@@ -35,8 +35,8 @@ type values struct {
 
 const (
 	// valuesArgs and valuesCells are enough for any request: a rollup has 17 values, of which 4 are the same in
-	// all of a request. valuesBytes are enough for readings of some
-	// channels; beyond them there is more than one piece, and those are not used again.
+	// all of a request. valuesBytes are enough for readings of some channels; beyond them there is more than one
+	// piece, and those are not used again.
 	valuesArgs  = 17 * maxBatchRows
 	valuesCells = 4 + 13*maxBatchRows
 	valuesBytes = 24 << 10
@@ -65,31 +65,31 @@ func (v *values) room(n int) []byte {
 	from := len(v.bytes)
 	v.bytes = v.bytes[:from+n]
 	b := v.bytes[from : from+n : from+n]
-	v.bind(b)
+	v.cells = append(v.cells, b)
+	v.args = append(v.args, &v.cells[len(v.cells)-1])
 	return b
 }
 
-func (v *values) bind(b []byte) {
-	v.cells = append(v.cells, b)
-	v.args = append(v.args, &v.cells[len(v.cells)-1])
+func (v *values) tinyint(x int8)   { v.room(1)[0] = byte(x) }
+func (v *values) smallint(x int16) { binary.BigEndian.PutUint16(v.room(2), uint16(x)) }
+func (v *values) int(x int)        { binary.BigEndian.PutUint32(v.room(4), uint32(int32(x))) }
+func (v *values) bigint(x int64)   { binary.BigEndian.PutUint64(v.room(8), uint64(x)) }
+func (v *values) text(x string)    { copy(v.room(len(x)), x) }
+func (v *values) blob(x []byte)    { copy(v.room(len(x)), x) } // of nil too: never a null
+
+func (v *values) doubles(x []float64) {
+	v.list(len(x), func(i int) uint64 { return math.Float64bits(x[i]) })
 }
 
-func (v *values) tinyint(x int8)      { v.room(1)[0] = byte(x) }
-func (v *values) smallint(x int16)    { binary.BigEndian.PutUint16(v.room(2), uint16(x)) }
-func (v *values) int(x int)           { binary.BigEndian.PutUint32(v.room(4), uint32(int32(x))) }
-func (v *values) bigint(x int64)      { binary.BigEndian.PutUint64(v.room(8), uint64(x)) }
-func (v *values) text(x string)       { copy(v.room(len(x)), x) }
-func (v *values) blob(x []byte)       { copy(v.room(len(x)), x) } // of nil too: never a null
-func (v *values) doubles(x []float64) { doubles(x).put(v.room(doubles(x).size())) }
-
-// perChannel binds a list with one double of each channel.
-func (v *values) perChannel(channels []messages.ChannelRollup, of func(*messages.ChannelRollup) uint64) {
-	b := v.room(4 + doubleOnWire*len(channels))
-	binary.BigEndian.PutUint32(b, uint32(len(channels)))
-	for i := range channels {
+// list binds a list of n doubles or bigints by their bits: on the wire its length, then each with its own (8); all
+// big-endian. No values are an empty list, never a null.
+func (v *values) list(n int, bits func(i int) uint64) {
+	b := v.room(4 + doubleOnWire*n)
+	binary.BigEndian.PutUint32(b, uint32(n))
+	for i := range n {
 		at := b[4+doubleOnWire*i:]
 		binary.BigEndian.PutUint32(at, 8)
-		binary.BigEndian.PutUint64(at[4:], of(&channels[i]))
+		binary.BigEndian.PutUint64(at[4:], bits(i))
 	}
 }
 
@@ -121,12 +121,13 @@ func (v *values) rollup(id messages.DeviceID, r *persistence.RollupRow, seconds 
 	v.text(id.Device)
 	v.bigint(r.Start)
 	v.bigint(r.Count)
-	v.perChannel(r.Channels, func(c *messages.ChannelRollup) uint64 { return uint64(c.Count) })
-	v.perChannel(r.Channels, func(c *messages.ChannelRollup) uint64 { return math.Float64bits(c.Min) })
-	v.perChannel(r.Channels, func(c *messages.ChannelRollup) uint64 { return math.Float64bits(c.Max) })
-	v.perChannel(r.Channels, func(c *messages.ChannelRollup) uint64 { return math.Float64bits(c.Sum) })
-	v.perChannel(r.Channels, func(c *messages.ChannelRollup) uint64 { return math.Float64bits(c.First) })
-	v.perChannel(r.Channels, func(c *messages.ChannelRollup) uint64 { return math.Float64bits(c.Last) })
+	c := r.Channels
+	v.list(len(c), func(i int) uint64 { return uint64(c[i].Count) })
+	v.list(len(c), func(i int) uint64 { return math.Float64bits(c[i].Min) })
+	v.list(len(c), func(i int) uint64 { return math.Float64bits(c[i].Max) })
+	v.list(len(c), func(i int) uint64 { return math.Float64bits(c[i].Sum) })
+	v.list(len(c), func(i int) uint64 { return math.Float64bits(c[i].First) })
+	v.list(len(c), func(i int) uint64 { return math.Float64bits(c[i].Last) })
 	v.bigint(int64(r.Sequence))
 	v.bigint(r.WriteTime)
 	v.int(seconds)

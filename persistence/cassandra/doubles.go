@@ -8,23 +8,11 @@ import (
 	"github.com/gocql/gocql"
 )
 
-// doubles is a frozen<list<double>>. The driver would take it apart by reflection, value by value.
+// doubles is a frozen<list<double>> that is read. The driver would take it apart by reflection, value by value.
 // On the wire: the number of elements, then for each its length (8) and its bits; all big-endian.
 type doubles []float64
 
 const doubleOnWire = 4 + 8
-
-func (d doubles) size() int { return 4 + doubleOnWire*len(d) }
-
-// put writes d into b, which has its size. No values are an empty list, never a null.
-func (d doubles) put(b []byte) {
-	binary.BigEndian.PutUint32(b, uint32(len(d)))
-	for i, v := range d {
-		at := b[4+doubleOnWire*i:]
-		binary.BigEndian.PutUint32(at, 8)
-		binary.BigEndian.PutUint64(at[4:], math.Float64bits(v))
-	}
-}
 
 // UnmarshalCQL reuses the slice.
 func (d *doubles) UnmarshalCQL(_ gocql.TypeInfo, b []byte) error {

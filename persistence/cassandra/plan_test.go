@@ -154,10 +154,10 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-func onWire(values []float64) []byte {
-	b := make([]byte, doubles(values).size())
-	doubles(values).put(b)
-	return b
+func onWire(doubles []float64) []byte {
+	v := &values{}
+	v.doubles(doubles)
+	return *v.args[0].(*value)
 }
 
 func TestDoublesRoundTrip(t *testing.T) {

@@ -39,7 +39,7 @@ func startRedis(t *testing.T, o testenv.RedisOptions) *testenv.RedisServer {
 	return s
 }
 
-func openWith(t *testing.T, o Options) *Snapshots {
+func openWith(t testing.TB, o Options) *Snapshots {
 	t.Helper()
 	o.Prefix, o.Timeout = testenv.Unique("test"), 2*time.Second
 	s, err := Open(o)

@@ -17,16 +17,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 func open(t testing.TB, addr string) *Snapshots {
 	t.Helper()
-	s, err := Open(Options{Addrs: []string{addr}, Prefix: testenv.Unique("test"), Timeout: 2 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return openWith(t, Options{Addrs: []string{addr}})
 }
 
 func TestContract(t *testing.T) {
