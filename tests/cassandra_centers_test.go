@@ -133,6 +133,9 @@ func TestTwoDataCenters(t *testing.T) {
 	must(c.network.Heal())
 
 	c.wantUp(t, 0, 3)
+	must(c.nodes[1].Kill())
+	c.wantUp(t, 0, 2)
+	c.wantUp(t, 2, 2)
 	must(c.nodes[1].Replace(t.Context(), c.seed(0)))
 	c.wantUp(t, 0, 3)
 	must(c.network.CutOff(c.on[0], c.on[2]))

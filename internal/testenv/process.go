@@ -67,7 +67,8 @@ func (p *process) waitReady(ctx context.Context, ready func() error) error {
 		}
 	}()
 	if err := poll(ctx, ready); err != nil {
-		return fmt.Errorf("%s did not get ready: %w (%v); end of its log:\n%s", p.cmd.Path, err, context.Cause(ctx), tail(p.log, 4<<10))
+		return fmt.Errorf("%s did not get ready: %w (%v); errors in its log:\n%send of its log:\n%s", p.cmd.Path, err, context.Cause(ctx),
+			complaints(p.log, 10), tail(p.log, 2<<10))
 	}
 	return nil
 }
@@ -214,4 +215,19 @@ func tail(path string, n int64) string {
 		_, text, _ = strings.Cut(text, "\n")
 	}
 	return text
+}
+
+// complaints are the last n lines of a file that name an error.
+func complaints(path string, n int) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	var found []string
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, "ERROR") || strings.Contains(line, "Exception") {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found[max(0, len(found)-n):], "")
 }
