@@ -18,8 +18,8 @@ const (
 // install gives a device actor its device.
 type install struct{ device *Device }
 
-// deviceActor is the thin shell around a Device. It runs on the synchronized dispatcher: whoever sends
-// to it runs it, which is always its shard, so it must never block or wait.
+// deviceActor is the thin shell around a Device. Its mailbox (turns) has whoever sends
+// to it run it, which is always its shard, so it must never block or wait.
 type deviceActor struct {
 	shard  *shardActor
 	device *Device

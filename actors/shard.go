@@ -87,8 +87,7 @@ func newShardActor(m *Member, shard messages.Shard) *shardActor {
 	s := &shardActor{member: m, shard: shard, log: m.log.With("shard", int(shard))}
 	s.props = actor.PropsFromProducer(
 		func() actor.Actor { return &deviceActor{shard: s} },
-		actor.WithDispatcher(actor.NewSynchronizedDispatcher(300)),
-		actor.WithMailbox(actor.UnboundedLockfree()),
+		actor.WithMailbox(func() actor.Mailbox { return &turns{} }),
 	)
 	return s
 }
