@@ -14,12 +14,16 @@ import (
 // up to nine digits. What one word cannot tell exactly (other values, -0, times more than 24 days
 // from the base) makes all slots wide: two words each, and the bits of the float64.
 type cells struct {
-	words        []uint32 // packed: the scales, a byte each; then the slots
+	words        []uint32 // packed: the scales of channels from nearScales on, a byte each; then the slots
 	baseTime     int64
 	baseSequence uint64
+	near         [nearScales]uint8 // packed: the scales of the first channels, which need no line of words then
 	channels     int32
 	wide         bool
 }
+
+// nearScales is how many channels most devices have at most.
+const nearScales = 8
 
 const omittedCell = math.MinInt32 // an omitted value, packed
 
@@ -34,10 +38,10 @@ func newCells(capacity, channels int, wide bool) cells {
 
 // head is how many words the scales take.
 func (m *cells) head() int {
-	if m.wide {
+	if m.wide || m.channels <= nearScales {
 		return 0
 	}
-	return (int(m.channels) + 3) / 4
+	return (int(m.channels) - nearScales + 3) / 4
 }
 
 // stride is how many words a slot takes.
@@ -62,10 +66,19 @@ func (m *cells) slot(p int) []uint32 {
 }
 
 func (m *cells) scale(channel int) int {
+	if channel < nearScales {
+		return int(m.near[channel])
+	}
+	channel -= nearScales
 	return int(m.words[channel>>2] >> (channel & 3 * 8) & 0xff)
 }
 
 func (m *cells) setScale(channel, scale int) {
+	if channel < nearScales {
+		m.near[channel] = uint8(scale)
+		return
+	}
+	channel -= nearScales
 	shift := channel & 3 * 8
 	m.words[channel>>2] = m.words[channel>>2]&^(0xff<<shift) | uint32(scale)<<shift
 }

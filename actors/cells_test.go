@@ -36,7 +36,7 @@ func TestWindowKeepsEveryBit(t *testing.T) {
 		span := rapid.SampledFrom([]int64{20, 1 << 31, 1 << 33}).Draw(t, "span")
 		for range rapid.IntRange(1, 40).Draw(t, "readings") {
 			r := messages.Reading{Time: 1_700_000_000_000 + rapid.Int64Range(-span, span).Draw(t, "time")}
-			for range rapid.IntRange(0, 6).Draw(t, "channels") {
+			for range rapid.IntRange(0, 11).Draw(t, "channels") {
 				r.Values = append(r.Values, drawValue(t))
 			}
 			sequence := rapid.SampledFrom([]uint64{1, 1 << 31, 1 << 40, math.MaxUint64}).Draw(t, "sequence")

@@ -23,7 +23,7 @@ type Config struct {
 	FlushParallel int   // flushes of the shard under way at once; default 4
 
 	CheckpointEvery int64 // least time between two checkpoints; default 1 000
-	SnapshotWithin  int64 // a round of snapshots takes at most about this long; default 60 000
+	SnapshotWithin  int64 // a round of snapshots takes at most about this long, when devices send often; default 60 000
 	PassivateAfter  int64 // idle time after which a device that is offline leaves memory; default 900 000, 0 = never
 	PurgeBytes      int   // bytes snapshotted that make a purge due; default 8 MiB
 	PurgeEvery      int64 // or this much time; default 10 000
@@ -119,6 +119,7 @@ type core struct {
 	retries         []retry
 
 	round    snapshotRound
+	mayHold  int                // bytes of the stream that wait for a round
 	marker   persistence.Marker // as we know it in the store
 	leaving  uint64             // snapshots are to cover this sequence soon: the shard is about to be handed over; 0 = it is not
 	draining bool               // no more is pulled: everything is to be stored, snapshotted and checkpointed soon
@@ -221,6 +222,10 @@ func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.
 	c.savedAt = now
 	c.round.endedAt = now
 	c.purged.at = now
+	c.mayHold = snapshotHold
+	if limit := plan.StreamLimit; limit > 0 {
+		c.mayHold = int(min(snapshotHold, limit/4))
+	}
 	c.gather = c.newGather()
 	if plan.WentBack != "" {
 		fx.note(Notice{
@@ -445,7 +450,7 @@ func (c *core) statistics() Stats {
 		s.OldestPending = p.arrival
 	}
 	if c.applied > c.saved.Snapshotted {
-		s.Unsnapshotted = c.round.endedAt
+		s.Unsnapshotted = max(c.round.endedAt, c.round.since)
 	}
 	return s
 }

@@ -15,6 +15,14 @@ const (
 	snapshotHeldBytes = 8 << 20
 )
 
+// What makes a round of snapshots due. One state costs about as much as taking in eight readings again after a
+// start, so a fleet in which a device seldom sends is not written anew for each reading; docs/adr/0014.
+const (
+	snapshotPays = 8       // readings a device
+	snapshotHold = 4 << 20 // bytes that a round may keep from being purged, where the stream has four times the room
+	snapshotMost = 3       // times SnapshotWithin
+)
+
 // snapshotRound goes over all devices that have changed, oldest change first, and captures their
 // states. Once every one is in the store, the stream is covered up to where the round began.
 //
@@ -25,6 +33,10 @@ type snapshotRound struct {
 	running   bool
 	startedAt int64
 	endedAt   int64
+
+	since    int64 // when the first message came that no round has covered
+	readings int   // that came since it began
+	bytesIn  int   // the same, as they came
 
 	asOf      uint64 // applied when it began
 	writeTime int64
@@ -52,7 +64,7 @@ func (c *core) stepSnapshots() {
 	}
 	hurry := c.draining || c.leaving > c.current.Snapshotted
 	if !r.running {
-		if c.applied <= c.current.Snapshotted || !hurry && c.now-r.startedAt < c.cfg.SnapshotWithin/2 || c.saved.Generation != c.current.Generation {
+		if c.applied <= c.current.Snapshotted || c.saved.Generation != c.current.Generation || !hurry && !c.roundPays() {
 			return
 		}
 		c.beginRound()
@@ -80,10 +92,23 @@ func (c *core) stepSnapshots() {
 	}
 }
 
+// roundPays tells whether enough has come since the last round began to write all changed states anew.
+func (c *core) roundPays() bool {
+	r := &c.round
+	switch waited := c.now - r.startedAt; {
+	case waited < c.cfg.SnapshotWithin/2:
+		return false
+	case waited >= snapshotMost*c.cfg.SnapshotWithin:
+		return true
+	default:
+		return r.readings >= snapshotPays*len(c.entries) || r.bytesIn >= c.mayHold
+	}
+}
+
 func (c *core) beginRound() {
 	r := &c.round
 	*r = snapshotRound{
-		no: r.no + 1, running: true, startedAt: c.now, endedAt: r.endedAt,
+		no: r.no + 1, running: true, startedAt: c.now, endedAt: r.endedAt, since: r.since,
 		asOf: c.applied, writeTime: c.writeTime, landmark: c.appliedLandmark, producers: c.producers.clone(),
 	}
 	for _, e := range c.entries {
@@ -240,7 +265,7 @@ func (c *core) snapshotsFailing() {
 // good; those of cold devices come from the archive.
 func (c *core) voidSnapshots(why string) {
 	c.current.Generation = max(c.current.Generation, c.marker.Generation) + 1
-	c.round = snapshotRound{no: c.round.no + 1, startedAt: c.round.startedAt, endedAt: c.now}
+	c.round = snapshotRound{no: c.round.no + 1, startedAt: c.round.startedAt, endedAt: c.now, since: c.round.since}
 	for _, e := range c.entries {
 		e.snapSeq = 0
 		e.unsaved = true

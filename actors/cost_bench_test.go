@@ -19,7 +19,7 @@ import (
 // What BenchmarkActors takes in each time.
 const (
 	costDevices = 10_000
-	costRounds  = 200
+	costRounds  = 300
 	costTotal   = costDevices * costRounds
 )
 
@@ -172,7 +172,7 @@ func runMember(t testing.TB, stream *costStream) time.Duration {
 
 // costConfig has a gather go when it is full, or soon when nothing more comes, and no snapshots be made.
 func costConfig() Config {
-	return Config{Shards: 1, FlushIdle: 100, SnapshotWithin: 3_600_000, Limits: Limits{MaxFuture: 600_000}}.WithDefaults()
+	return Config{Shards: 1, FlushIdle: 20, SnapshotWithin: 3_600_000, Limits: Limits{MaxFuture: 600_000}}.WithDefaults()
 }
 
 // runPlain is runMember without actors.

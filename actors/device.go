@@ -438,7 +438,7 @@ func (d *Device) decide(a *Arrived, r *roller) {
 		flags = persistence.FlagAssigned
 	}
 	place := count
-	if count > 0 && t <= w.timeAt(count-1) {
+	if t <= d.newest && count > 0 && t <= w.timeAt(count-1) { // newest is at hand, the window's times are not
 		var found bool
 		if place, found = w.search(t); found {
 			a.Decision = Duplicate

@@ -27,33 +27,33 @@ const maxWaitingAsks = 64
 // entry is a device's line in its shard's column table. It stays when the device is passivated, so
 // that lists and offline checks wake nobody.
 type entry struct {
-	id    messages.DeviceID
-	site  *siteState
-	phase phase
-
+	// What each reading touches is together.
+	id         messages.DeviceID
+	site       *siteState
+	next       *entry    // the device that came after it in a batch last time; nil = not known
+	inbox      []Arrived // readings of the pull at hand
+	phase      phase
+	unsaved    bool // its state has changed since the last snapshot was captured
+	registered bool // the archive has, or is being given, a record of it
+	loaded     bool // it has been active in this life
+	deleted    bool // nothing came since it was deleted: hidden from lists
+	draining   bool
+	busy       *op    // handed to the actor and not answered: it panicked, or is being restored
+	queue      []work // waits for busy or loading to end, in order
+	shard      any    // the host's handle of the actor, nil = none
+	gatherNo   uint64 // the gather that has rows of it ...
+	gatherAt   int    // ... in this place
 	seq        uint64 // of the device's state, as it last told
-	snapSeq    uint64 // of its snapshot in the store, 0 = none that counts
-	siteSeq    uint64 // of the last change of the site's settings that the device was told
-	unsaved    bool   // its state has changed since the last snapshot was captured
-	registered bool   // the archive has, or is being given, a record of it
-	loaded     bool   // it has been active in this life
-	deleted    bool   // nothing came since it was deleted: hidden from lists
-	deleting   int    // deletes under way in the archive: until then it tells what is gone
-	row        messages.DeviceRow
 	due        int64  // it counts as offline after this, 0 = never
 	class      string // its retention class, as it last told
-	shard      any    // the host's handle of the actor, nil = none
-	lives      int    // actors it has had
+	row        messages.DeviceRow
 
-	inbox    []Arrived // readings of the pull at hand
-	busy     *op       // handed to the actor and not answered: it panicked, or is being restored
-	draining bool
-	queue    []work   // waits for busy or loading to end, in order
+	snapSeq  uint64   // of its snapshot in the store, 0 = none that counts
+	siteSeq  uint64   // of the last change of the site's settings that the device was told
+	deleting int      // deletes under way in the archive: until then it tells what is gone
+	lives    int      // actors it has had
 	panics   int      // in a row
 	guilty   []guilty // readings it panicked on for good
-
-	gatherNo uint64 // the gather that has rows of it ...
-	gatherAt int    // ... in this place
 }
 
 // ready tells whether the entry's actor can be handed an op now.

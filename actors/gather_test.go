@@ -29,3 +29,27 @@ func TestGatherIsDue(t *testing.T) {
 		}
 	}
 }
+
+// A round of snapshots waits until it pays, and not for ever.
+func TestRoundOfSnapshotsPays(t *testing.T) {
+	for name, test := range map[string]struct {
+		waited          int64
+		readings, bytes int
+		want            bool
+	}{
+		"many readings a device, too early":    {waited: 29_999, readings: 1000, bytes: 8 << 20},
+		"many readings a device":               {waited: 30_000, readings: 80, want: true},
+		"few readings a device":                {waited: 30_000, readings: 79, bytes: 1<<20 - 1},
+		"a quarter of the stream waits for it": {waited: 30_000, bytes: 1 << 20, want: true},
+		"few readings, not yet":                {waited: 179_999, readings: 1},
+		"few readings for long":                {waited: 180_000, readings: 1, want: true},
+	} {
+		c := newCore(0, Config{}.WithDefaults(), Plan{StreamLimit: 4 << 20}, nil, nil, 0)
+		c.entries = make([]*entry, 10)
+		c.now, c.round.startedAt = 1_000_000, 1_000_000-test.waited
+		c.round.readings, c.round.bytesIn = test.readings, test.bytes
+		if got := c.roundPays(); got != test.want {
+			t.Errorf("%s: it pays: %v, want %v", name, got, test.want)
+		}
+	}
+}

@@ -39,12 +39,13 @@ type Found struct {
 
 // Plan is how the shard goes on from what it found.
 type Plan struct {
-	Checkpoint Checkpoint // to be saved first, with the new epoch: it fences the former owner
-	From       uint64     // stream sequence (the stream's own) of the first message to read
-	WentBack   string     // not empty: the stream went back, and how that was seen
-	Hole       uint64     // messages that were purged without a checkpoint that says so
-	Rebuild    bool       // all older snapshots are void: states come from the archive
-	Starts     starts     // whether lives before ended early, and messages that are not applied any more
+	Checkpoint  Checkpoint // to be saved first, with the new epoch: it fences the former owner
+	StreamLimit uint64     // most bytes of the stream, 0 = none
+	From        uint64     // stream sequence (the stream's own) of the first message to read
+	WentBack    string     // not empty: the stream went back, and how that was seen
+	Hole        uint64     // messages that were purged without a checkpoint that says so
+	Rebuild     bool       // all older snapshots are void: states come from the archive
+	Starts      starts     // whether lives before ended early, and messages that are not applied any more
 }
 
 // PlanStart decides how a shard starts. It is pure. The laws it keeps: docs/architecture.md, "Start of a shard".
@@ -85,6 +86,7 @@ func PlanStart(f Found) Plan {
 		c.Generation++
 	}
 	c.Reserved = c.Stored + reserveAhead
+	p.StreamLimit = f.Stream.Limit
 	p.From = c.Snapshotted - c.Offset + 1
 	return p
 }
