@@ -38,8 +38,11 @@ var scenarios = []scenario{
 	{"cassandra-chunks", "the same with layout chunks", chunksOnCassandra},
 	{"headline", "31 145 914 readings to Cassandra, each checked, and counted by audit", headline},
 	{"latency", "publish → event at a subscriber, p50, p99 and most", latency},
+	{"half", "the same, and latest by HTTP, while -background readings come a second", half},
+	{"devices", "1 000 to 1 000 000 devices as fast as possible; -plot=FILE draws it", devices},
 	{"fleet", "100 000 devices: memory, and restart after kill -9", largeFleet},
 	{"million", "1 000 000 devices, one reading a minute: memory, share of a core, restart", million},
+	{"members", "three members beside one, batches of 100 to rows of Cassandra", members},
 	{"benthos", "beside Benthos: JSON messages of one reading into rows of Cassandra", benthos},
 	{"flink-rows", "beside Apache Flink: 10 000 devices into Cassandra", flinkRows},
 	{"flink-million", "beside Apache Flink: windows and aggregates of 1 000 000 devices", flinkMillion},
@@ -71,6 +74,8 @@ type bench struct {
 	layout   string  // of readings in Cassandra
 	peers    string  // folder of what bench/peers/build has built
 	warmUp   time.Duration
+	load     int       // readings a second that come beside what is measured
+	plot     string    // file to draw into
 	progress io.Writer // gets what commands say while they work; nil = nobody
 	revision string
 }
@@ -87,6 +92,8 @@ func run() int {
 	flag.StringVar(&b.layout, "layout", "rows", "how Cassandra keeps readings")
 	flag.StringVar(&b.peers, "peers", ".cache/peers", "folder where bench/peers/build has put what Wellhead is compared with")
 	flag.DurationVar(&b.warmUp, "warm-up", warmUp, "load on Cassandra before a figure counts")
+	flag.IntVar(&b.load, "background", 300_000, "readings a second that half has come beside what it measures")
+	flag.StringVar(&b.plot, "plot", "", "SVG `FILE` that devices draws")
 	flag.Func("serve", "one more `FLAG` of the member, such as --config=FILE", func(s string) error {
 		b.serve = append(b.serve, s)
 		return nil
