@@ -87,7 +87,7 @@ func (c *core) stepSnapshots() {
 		r.marking = true
 		c.fx.putMarker(&markerJob{
 			old: c.marker, round: r.no,
-			marker: persistence.Marker{Generation: c.current.Generation, Snapshotted: r.asOf, Puts: c.marker.Puts + 1},
+			marker: c.nextMarker(r.asOf),
 		})
 	}
 }
@@ -152,7 +152,7 @@ func (c *core) putHeld() {
 		return
 	}
 	if r.putting == 0 { // one at a time: each moves the marker
-		j := &snapshotJob{old: c.marker, marker: c.nextMarker(), round: r.no}
+		j := &snapshotJob{old: c.marker, marker: c.nextMarker(c.current.Snapshotted), round: r.no}
 		kept := r.held[:0]
 		for _, h := range r.held {
 			full := len(j.snapshots) >= snapshotsPerPut || j.bytes >= snapshotPutBytes
@@ -230,9 +230,13 @@ func (c *core) markerPut(j *markerJob, actual persistence.Marker, err error) {
 	r.running, r.marking, r.endedAt = false, false, c.now
 }
 
-// nextMarker is the marker after the next put.
-func (c *core) nextMarker() persistence.Marker {
-	return persistence.Marker{Generation: c.current.Generation, Snapshotted: c.current.Snapshotted, Puts: c.marker.Puts + 1}
+// nextMarker is the marker after the next put. An owner before may have ended between its last marker and the checkpoint
+// that goes with it: the marker never goes back for that.
+func (c *core) nextMarker(snapshotted uint64) persistence.Marker {
+	if c.marker.Generation == c.current.Generation {
+		snapshotted = max(snapshotted, c.marker.Snapshotted)
+	}
+	return persistence.Marker{Generation: c.current.Generation, Snapshotted: snapshotted, Puts: c.marker.Puts + 1}
 }
 
 // wentBackUnder tells whether the answer to a put shows that the store went back, and then begins a new

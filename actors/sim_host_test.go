@@ -192,6 +192,7 @@ func (h *simHost) putSnapshots(j *snapshotJob) {
 					h.w.broke("a snapshot of %s at %d is ahead of the checkpoint's stored %d", s.Device, s.Sequence, h.core.saved.Stored)
 				}
 			}
+			h.wantOnward(j.old, j.marker)
 			actual, err = h.x.putSnapshots(context.Background(), j)
 		}
 		return func(fault error) {
@@ -203,11 +204,19 @@ func (h *simHost) putSnapshots(j *snapshotJob) {
 	})
 }
 
+// wantOnward wants a marker not to say less than the one that it replaces.
+func (h *simHost) wantOnward(old, marker persistence.Marker) {
+	if marker.Generation < old.Generation || marker.Generation == old.Generation && (marker.Snapshotted < old.Snapshotted || marker.Puts <= old.Puts) {
+		h.w.broke("the marker goes back from %+v to %+v", old, marker)
+	}
+}
+
 func (h *simHost) putMarker(j *markerJob) {
 	h.carry(func(really bool) func(error) {
 		var actual persistence.Marker
 		var err error
 		if really {
+			h.wantOnward(j.old, j.marker)
 			actual, err = h.x.putMarker(context.Background(), j)
 		}
 		return func(fault error) {
