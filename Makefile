@@ -27,13 +27,13 @@ LAYOUT  ?= rows
 SERVERS ?= --cassandra-heap 4096 --cassandra-latest
 OVERLOAD ?= 10m
 
-.PHONY: help build run cluster setup test check format generate bench bench-whole bench-peers chaos chaos-scale outages simulate-faults overload break-laws deploy-check fixture web cover clean headline recordings
+.PHONY: help build run cluster setup test check format generate bench bench-whole bench-peers chaos chaos-scale outages simulate-faults overload break-laws deploy-check fixture web cover clean headline profile recordings
 
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/wellhead
-	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/wellhead ./cmd/wellhead
+	$(GO) build -trimpath -pgo=cmd/wellhead/wellhead.pgo -ldflags "-X main.version=$(VERSION)" -o bin/wellhead ./cmd/wellhead
 
 run: build ## show a living fleet of 1 000 simulated devices; prints the address to open
 	bin/wellhead demo
@@ -71,6 +71,9 @@ bench-peers: build ## measure beside Benthos and Apache Flink, CASES="benthos fl
 
 headline: build ## send READINGS=31145914 to real Cassandra (LAYOUT=rows) and Redis, check each, count them; half an hour
 	SERVERS="$(SERVERS)" scripts/with-servers $(GO) run ./bench -binary bin/wellhead -readings $(READINGS) -layout $(LAYOUT) headline
+
+profile: build ## make cmd/wellhead/wellhead.pgo anew, by which the compiler optimizes the program; half a minute on a quiet machine
+	scripts/profile
 
 recordings: ## replay and verify every recording in WELLHEAD_TESTDATA on Cassandra, Redis and an outside NATS server, all 130 meters
 	WELLHEAD_METERS=130 scripts/with-servers $(GO) test -count=1 -timeout 30m ./tests -run '^TestRecordingsOutside$$' -v

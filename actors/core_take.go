@@ -18,7 +18,7 @@ type spareParts struct {
 
 // A shard has about as many inboxes in use as devices send in one pull.
 const (
-	mostSpareInboxes = 256
+	mostSpareInboxes = 2048
 	largestSpare     = 64 // readings of an inbox that is used again
 )
 

@@ -28,8 +28,10 @@ func (c *core) newGather() *gather {
 	g := &gather{no: c.gatherNo, batch: persistence.Batch{Shard: c.shard}}
 	g.decoder = decoders.Get().(*messages.Decoder)
 	g.batch.Devices = *deviceRows.Get().(*[]persistence.DeviceRows)
-	if g.batch.Devices == nil && c.gather != nil {
-		g.batch.Devices = make([]persistence.DeviceRows, 0, len(c.gather.batch.Devices))
+	if c.gather != nil {
+		if before := len(c.gather.batch.Devices); cap(g.batch.Devices) < before {
+			g.batch.Devices = make([]persistence.DeviceRows, 0, before+before/8)
+		}
 	}
 	return g
 }
@@ -43,7 +45,7 @@ var (
 )
 
 // pooledFrom is the wire bytes from which a gather's memory is kept.
-const pooledFrom = 64 << 10
+const pooledFrom = 16 << 10
 
 // recycle lets go of the memory of a gather that is stored.
 func (g *gather) recycle() {
@@ -57,10 +59,17 @@ func (g *gather) recycle() {
 	g.batch.Devices, g.decoder = nil, nil
 }
 
+// endOfFlood is the part of FlushBytes from which a gather waits only that part of FlushIdle for more: it is what a
+// flood has left, and whoever sent it waits to hear that it is stored. A fleet that sends once a second has less.
+const endOfFlood = 8
+
 // due tells whether the gather should be handed to the archive now.
 func (g *gather) due(c *core) bool {
 	if len(g.batch.Devices) == 0 || c.flushing >= c.cfg.FlushParallel {
 		return false
+	}
+	if g.bytes >= c.cfg.FlushBytes/endOfFlood && c.now-g.latest >= c.cfg.FlushIdle/endOfFlood {
+		return true
 	}
 	return g.bytes >= c.cfg.FlushBytes || c.now-g.since >= c.cfg.FlushAge || c.now-g.latest >= c.cfg.FlushIdle || c.creditShort || c.careful || c.draining
 }

@@ -115,7 +115,7 @@ func (a *Archive) Append(ctx context.Context, b *persistence.Batch) error {
 	if err := lock.Acquire(ctx, 1); err != nil {
 		return failAll(b, err)
 	}
-	batch := a.db.NewBatch()
+	batch := a.db.NewBatch(pebble.WithInitialSizeBytes(guessSize(b)))
 	refused := a.encode(batch, b)
 	moved := a.putClasses(batch, b)
 	if batch.Empty() {
@@ -129,6 +129,23 @@ func (a *Archive) Append(ctx context.Context, b *persistence.Batch) error {
 		return failAll(b, err)
 	}
 	return refused
+}
+
+// guessSize is about how many bytes b is in a pebble batch, rather more: growing one copies all that is in it.
+func guessSize(b *persistence.Batch) int {
+	size := 64
+	for i := range b.Devices {
+		d := &b.Devices[i]
+		names := 32 + len(d.Device.Site) + len(d.Device.Device)
+		if n := len(d.Rows); n > 0 {
+			size += names + 40 + n*(8+4*len(d.Rows[0].Values))
+		}
+		for k := range d.Rollups {
+			size += names + 32 + 48*len(d.Rollups[k].Channels)
+		}
+		size += len(d.Records) * (names + 64)
+	}
+	return size
 }
 
 // failAll gives every device that was not refused the error, and returns it.

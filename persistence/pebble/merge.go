@@ -3,6 +3,7 @@ package pebble
 import (
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -15,20 +16,30 @@ import (
 var archiveMerger = &pebble.Merger{
 	Name: "wellhead.archive.1",
 	Merge: func(key, value []byte) (pebble.ValueMerger, error) {
-		m := &operands{kind: key[0]}
-		return m, m.MergeNewer(value)
+		o := merges.Get().(*operands)
+		o.kind = key[0]
+		return o, o.MergeNewer(value)
 	},
 }
+
+// merges are used again: a compaction makes one for each key, and most keys of a large fleet have one operand.
+var merges = sync.Pool{New: func() any { return new(operands) }}
 
 // operands collects what was merged into one key. Pebble gives either ever newer or ever older ones.
 type operands struct {
 	kind   byte
-	values [][]byte
 	older  bool
+	data   []byte // all of them, one after the other
+	ends   []int
+	values [][]byte // scratch
 }
 
+// mostKept bounds the memory of operands that are used again.
+const mostKept = 64 << 10
+
 func (o *operands) MergeNewer(value []byte) error {
-	o.values = append(o.values, slices.Clone(value))
+	o.data = append(o.data, value...)
+	o.ends = append(o.ends, len(o.data))
 	return nil
 }
 
@@ -38,21 +49,36 @@ func (o *operands) MergeOlder(value []byte) error {
 }
 
 // Finish never fails: an error here would stop all compactions of the database. What is corrupt is
-// kept as it is, so that the reader of that very key finds it.
+// kept as it is, so that the reader of that very key finds it. The value is good until o is closed.
 func (o *operands) Finish(bool) ([]byte, io.Closer, error) {
+	if len(o.ends) == 1 {
+		return o.data, o, nil
+	}
+	from := 0
+	for _, end := range o.ends {
+		o.values = append(o.values, o.data[from:end:end])
+		from = end
+	}
 	if o.older {
 		slices.Reverse(o.values)
 	}
-	if len(o.values) == 1 {
-		return o.values[0], nil, nil
-	}
 	switch o.kind {
 	case kindChunk:
-		return chunk.Merge(o.values), nil, nil
+		return chunk.Merge(o.values), o, nil
 	case kindRollup:
-		return chunk.MergeRollups(o.values), nil, nil
+		return chunk.MergeRollups(o.values), o, nil
 	case kindDelete:
-		return slices.MaxFunc(o.values, slices.Compare), nil, nil // 8 bytes, big endian
+		return slices.MaxFunc(o.values, slices.Compare), o, nil // 8 bytes, big endian
 	}
-	return o.values[len(o.values)-1], nil, nil
+	return o.values[len(o.values)-1], o, nil
+}
+
+// Close lets the next merge have the memory.
+func (o *operands) Close() error {
+	if cap(o.data) <= mostKept {
+		clear(o.values)
+		*o = operands{data: o.data[:0], ends: o.ends[:0], values: o.values[:0]}
+		merges.Put(o)
+	}
+	return nil
 }
