@@ -2,7 +2,6 @@ package actors
 
 import (
 	"errors"
-	"slices"
 	"sync"
 
 	"github.com/wellhead/wellhead/messages"
@@ -90,13 +89,19 @@ func (c *core) flush() {
 // member's CPU went into looking through them for garbage (measured).
 const behindAfter = 300
 
-// behind tells whether the archive works and does not keep up. While it fails pulling goes on as far as there
-// is credit: what comes meanwhile is seen in windows and by subscribers.
+// behind tells whether the archive works and does not keep up: it takes long for as much as makes a flush due. A smaller
+// append that waits for a slow disk holds nobody up, least of all those who listen to what comes meanwhile. While the archive
+// fails pulling goes on as far as there is credit: what comes meanwhile is seen in windows and by subscribers.
 func (c *core) behind() bool {
 	if c.draining || c.storeFails() {
 		return false
 	}
-	return slices.ContainsFunc(c.openGather, func(g *gather) bool { return c.now-g.handed > behindAfter })
+	bytes, late := 0, false
+	for _, g := range c.openGather {
+		bytes += g.bytes
+		late = late || c.now-g.handed > behindAfter
+	}
+	return late && bytes >= c.cfg.FlushBytes
 }
 
 // device returns the gather's place for a device.

@@ -56,3 +56,26 @@ func TestRoundOfSnapshotsPays(t *testing.T) {
 		}
 	}
 }
+
+// Pulling stops only for an archive that takes long for much.
+func TestArchiveIsBehind(t *testing.T) {
+	for name, test := range map[string]struct {
+		open     []gather
+		draining bool
+		want     bool
+	}{
+		"nothing is under way":               {},
+		"much, and not for long":             {open: []gather{{bytes: 1 << 20, handed: 9_700}}},
+		"little for long":                    {open: []gather{{bytes: 100 << 10, handed: 5_000}}},
+		"much for long":                      {open: []gather{{bytes: 200 << 10, handed: 9_699}, {bytes: 56 << 10, handed: 9_990}}, want: true},
+		"much for long in a shard that ends": {open: []gather{{bytes: 1 << 20, handed: 5_000}}, draining: true},
+	} {
+		c := &core{cfg: Config{}.WithDefaults(), now: 10_000, draining: test.draining}
+		for i := range test.open {
+			c.openGather = append(c.openGather, &test.open[i])
+		}
+		if got := c.behind(); got != test.want {
+			t.Errorf("%s: behind is %v, want %v", name, got, test.want)
+		}
+	}
+}

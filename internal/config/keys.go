@@ -257,7 +257,7 @@ var Keys = []Key{
 		kind: "number", set: count(func(c *Config) *int { return &c.Work.FlushParallel }, 1, 1024),
 	},
 	{
-		Name: "work.snapshot-within", Default: "60s", Doc: "Time within which every changed device gets a snapshot.",
+		Name: "work.snapshot-within", Default: "60s", Doc: "Time within which every changed device gets a snapshot, when devices send often; at most three and a half times as long.",
 		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Work.SnapshotWithin }, 1),
 	},
 	{
