@@ -22,6 +22,7 @@ CASES   ?= batch heard device single latency fleet
 COUNT   ?= 3
 READINGS ?= 31145914
 LAYOUT  ?= rows
+SCALE_LAYOUT ?= chunks
 # How Cassandra is set up where it is measured: the heap is the least that is used for real, the rest what
 # its version 5 recommends for new clusters.
 SERVERS ?= --cassandra-heap 4096 --cassandra-latest
@@ -82,9 +83,9 @@ chaos: build ## a cluster of three members, NATS servers and Cassandra nodes und
 	scripts/fetch-cassandra
 	WELLHEAD_BINARY=$(CURDIR)/bin/wellhead WELLHEAD_CHAOS_SEED=$(SEED) WELLHEAD_CHAOS_DURATION=$(DURATION) WELLHEAD_CHAOS_ONLY="$(ONLY)" $(GO) test -count=1 -timeout 24h ./tests -run '^TestChaos$$' -v
 
-chaos-scale: build ## the same cluster has three members, six, and three again, under RATE=10000 readings/s
+chaos-scale: build ## the same cluster has three members, six, and three again, under RATE=10000 readings/s (SCALE_LAYOUT=chunks)
 	scripts/fetch-cassandra
-	WELLHEAD_BINARY=$(CURDIR)/bin/wellhead WELLHEAD_CHAOS_RATE=$(RATE) $(GO) test -count=1 -timeout 1h ./tests -run '^TestChaosScales$$' -v
+	WELLHEAD_BINARY=$(CURDIR)/bin/wellhead WELLHEAD_CHAOS_RATE=$(RATE) WELLHEAD_CHAOS_LAYOUT=$(SCALE_LAYOUT) $(GO) test -count=1 -timeout 1h ./tests -run '^TestChaosScales$$' -v
 
 outages: ## kill -9 the member at KILLS=20 random moments under load, embedded and on Cassandra + Redis, an outside NATS server 10 times; take away disk, Cassandra and Redis OUTAGES=6 times longer
 	WELLHEAD_KILLS=$(KILLS) WELLHEAD_NATS_KILLS=10 WELLHEAD_OUTAGES=$(OUTAGES) scripts/test setup system

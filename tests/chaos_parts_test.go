@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -30,6 +31,7 @@ type chaosParts struct {
 	dir       string // of the sites' credentials
 	url       string // of all NATS servers
 	config    string
+	layout    string // of readings in Cassandra
 	prefix    string // of Redis' keys
 	program   string // of the members
 
@@ -43,7 +45,7 @@ type chaosParts struct {
 // startChaosParts starts the servers, and no member.
 func startChaosParts(t *testing.T) *chaosParts {
 	t.Helper()
-	p := &chaosParts{t: t, dir: t.TempDir(), program: binary}
+	p := &chaosParts{t: t, dir: t.TempDir(), program: binary, layout: cmp.Or(os.Getenv("WELLHEAD_CHAOS_LAYOUT"), "rows")}
 	if err := testenv.NetworkMissing(); err != nil && os.Getenv("CI") != "true" {
 		t.Logf("NOT TESTED: nothing is cut off from anything: %v", err)
 	} else {
@@ -66,9 +68,9 @@ func startChaosParts(t *testing.T) *chaosParts {
 	}
 	p.prefix = testenv.Unique("chaos")
 	p.config = settingsFile(t, fmt.Sprintf("shards: %d\nhttp-anonymous: true\nstream: %q\nstream.user: member\nstream.max-bytes: 64MiB\nstream.replicas: %d\n"+
-		"archive: cassandra\ncassandra.hosts: [%s]\ncassandra.keyspace: %s\ncassandra.replication: {datacenter1: %d}\n"+
+		"archive: cassandra\nlayout: %s\ncassandra.hosts: [%s]\ncassandra.keyspace: %s\ncassandra.replication: {datacenter1: %d}\n"+
 		"snapshots: redis\nredis.addresses: [%q]\nredis.prefix: %s\nwork.snapshot-within: 10s\n",
-		clusterShards, p.url, chaosServers, strings.Join(hosts, ", "), p.prefix, chaosServers, p.redis.Addr, p.prefix))
+		clusterShards, p.url, chaosServers, p.layout, strings.Join(hosts, ", "), p.prefix, chaosServers, p.redis.Addr, p.prefix))
 	t.Setenv("WELLHEAD_STREAM_PASSWORD", "secret")
 	return p
 }
@@ -101,7 +103,7 @@ func (p *chaosParts) startCassandra() {
 	start := func(i int) {
 		o := testenv.CassandraOptions{
 			On: p.cassandraOn[i], Host: hostOf(p.cassandraOn[i], i), CommitlogSync: "group", Joined: true, RingDelay: 2 * time.Second,
-			Extra: fmt.Sprintf("initial_token: %d\n", int64(i-1)*(1<<62)),
+			Latest: p.layout == "chunks", Extra: fmt.Sprintf("initial_token: %d\n", int64(i-1)*(1<<62)),
 			Seeds: net.JoinHostPort(hostOf(p.cassandraOn[0], 0), "7000"),
 		}
 		if p.network == nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // TestChaosScales has three members become six, and three again, under load. WELLHEAD_CHAOS_RATE sets the readings a
-// second (500).
+// second (500), WELLHEAD_CHAOS_LAYOUT how Cassandra keeps them (rows).
 func TestChaosScales(t *testing.T) {
 	r := startChaos(t, "", chaosMembers)
 	ctx, enough := context.WithCancel(t.Context())

@@ -25,7 +25,7 @@ const (
 	wellWithin = 3 * time.Minute
 	// statusWithin is how long a member may take to tell how the shards are shared.
 	statusWithin = 10 * time.Second
-	// loadDevices is how many each of the sites has that send, one after the other.
+	// loadDevices is how many each of the sites has at least that send, one after the other.
 	loadDevices = 100
 )
 
@@ -292,10 +292,11 @@ func (m *keptMember) metric(ctx context.Context, name string) (float64, error) {
 
 // load has one site after the other send until ctx ends, then the last one to its end.
 func (r *chaosRun) load(ctx context.Context, round time.Duration) {
+	devices := max(loadDevices, r.rate/10)
 	for i := range chaosSites {
 		flags := []string{
-			"--site", chaosSite(i), "--devices", fmt.Sprint(loadDevices), "--interval", "1s", "--channels", "4", "--seed", fmt.Sprint(100 + i),
-			"--readings", fmt.Sprint(int(round.Seconds()) * r.rate / loadDevices), "--start", "2026-03-01T00:00:00Z", "--batch", "50",
+			"--site", chaosSite(i), "--devices", fmt.Sprint(devices), "--interval", "1s", "--channels", "4", "--seed", fmt.Sprint(100 + i),
+			"--readings", fmt.Sprint(int(round.Seconds()) * r.rate / devices), "--start", "2026-03-01T00:00:00Z", "--batch", "50",
 		}
 		args := append([]string{"simulate", "--server", r.parts.url, "--creds", r.parts.credsOf(chaosSite(i)), "--rate", fmt.Sprintf("%d/s", r.rate), "--json"}, flags...)
 		_, stderr, code := runQuietly(r.t, round+5*time.Minute, args...)
