@@ -89,12 +89,17 @@ func (c *core) flush() {
 // member's CPU went into looking through them for garbage (measured).
 const behindAfter = 300
 
-// behind tells whether the archive works and does not keep up: it takes long for as much as makes a flush due. A smaller
-// append that waits for a slow disk holds nobody up, least of all those who listen to what comes meanwhile. While the archive
-// fails pulling goes on as far as there is credit: what comes meanwhile is seen in windows and by subscribers.
+// behind tells whether the archive works and does not keep up: as many appends as may be are under way and the next is
+// full, or it takes long for as much as makes a flush due. Without the first a shard took in, in the time until the second
+// was seen, what a slow archive stored in a minute, and then nothing for that minute. A smaller append that waits for a slow
+// disk holds nobody up, least of all those who listen to what comes meanwhile. While the archive fails pulling goes on as
+// far as there is credit: what comes meanwhile is seen in windows and by subscribers.
 func (c *core) behind() bool {
 	if c.draining || c.storeFails() {
 		return false
+	}
+	if c.flushing >= c.cfg.FlushParallel && c.gather.bytes >= c.cfg.FlushBytes {
+		return true
 	}
 	bytes, late := 0, false
 	for _, g := range c.openGather {

@@ -61,17 +61,24 @@ func TestRoundOfSnapshotsPays(t *testing.T) {
 func TestArchiveIsBehind(t *testing.T) {
 	for name, test := range map[string]struct {
 		open     []gather
+		next     int // bytes of the gather at hand
 		draining bool
 		want     bool
 	}{
-		"nothing is under way":               {},
-		"much, and not for long":             {open: []gather{{bytes: 1 << 20, handed: 9_700}}},
-		"little for long":                    {open: []gather{{bytes: 100 << 10, handed: 5_000}}},
-		"much for long":                      {open: []gather{{bytes: 200 << 10, handed: 9_699}, {bytes: 56 << 10, handed: 9_990}}, want: true},
-		"much for long in a shard that ends": {open: []gather{{bytes: 1 << 20, handed: 5_000}}, draining: true},
+		"nothing is under way":                    {},
+		"much, and not for long":                  {open: []gather{{bytes: 1 << 20, handed: 9_700}}},
+		"little for long":                         {open: []gather{{bytes: 100 << 10, handed: 5_000}}},
+		"much for long":                           {open: []gather{{bytes: 200 << 10, handed: 9_699}, {bytes: 56 << 10, handed: 9_990}}, want: true},
+		"much for long in a shard that ends":      {open: []gather{{bytes: 1 << 20, handed: 5_000}}, draining: true},
+		"all are under way, and the next is full": {open: make([]gather, 4), next: 256 << 10, want: true},
+		"all are under way, and there is room":    {open: make([]gather, 4), next: 256<<10 - 1},
+		"the next is full, and may go":            {open: make([]gather, 3), next: 256 << 10},
 	} {
-		c := &core{cfg: Config{}.WithDefaults(), now: 10_000, draining: test.draining}
+		c := &core{cfg: Config{}.WithDefaults(), now: 10_000, draining: test.draining, gather: &gather{bytes: test.next}, flushing: len(test.open)}
 		for i := range test.open {
+			if test.open[i].handed == 0 {
+				test.open[i].handed = c.now
+			}
 			c.openGather = append(c.openGather, &test.open[i])
 		}
 		if got := c.behind(); got != test.want {
