@@ -61,7 +61,7 @@ bench: ## run the benchmarks; BENCH=regex chooses, COUNT=n repeats (docs/benchma
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m $$($(GO) list ./... | grep -v '/tests$$')
 
 bench-whole: build ## measure the whole program; CASES="batch fleet" chooses, cassandra needs real servers
-	$(if $(filter cassandra%,$(CASES)),SERVERS="$(SERVERS)" scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
+	$(if $(filter cassandra% members,$(CASES)),SERVERS="$(SERVERS)" scripts/with-servers) $(GO) run ./bench -binary bin/wellhead -runs $(COUNT) $(CASES)
 
 bench-peers: CASES = benthos flink-rows flink-million
 bench-peers: PEERS = $(GO) run ./bench -binary bin/wellhead -peers .cache/peers -runs $(COUNT)
