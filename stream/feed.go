@@ -19,6 +19,9 @@ const (
 
 	// pullBatch is the most messages that one request asks for.
 	pullBatch = 4096
+	// usualPull is the most bytes that a request asks for, but for one that is to bring a larger message. What one
+	// request brings is taken in at once: a MiB is 60 000 small readings, a slow archive's half minute.
+	usualPull = 128 << 10
 	// pullExpires is how long a request stays with the server, pullHeartbeat how often it gives a sign
 	// of life meanwhile. Without one for two of them the consumer is taken for gone.
 	pullExpires   = 30 * time.Second
@@ -68,6 +71,7 @@ type Feed struct {
 	pending int    // messages that the outstanding request may still bring, 0 = none outstanding
 	brought int    // messages it has brought
 	asked   int    // its bytes
+	large   bool   // the next message is larger than usualPull
 	held    *messages.Message
 
 	poked   <-chan struct{}
@@ -325,7 +329,11 @@ func (f *Feed) linger() time.Duration {
 
 // ask sends a request for messages.
 func (f *Feed) ask(maxBytes int) error {
-	f.asked = max(min(maxBytes, inFlight/shardsPerConnection), MinPull)
+	f.asked = usualPull
+	if f.large {
+		f.asked = max(min(maxBytes, inFlight/shardsPerConnection), MinPull)
+	}
+	f.large = false
 	f.pending, f.brought = pullBatch, 0
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`,
 		pullBatch, f.asked, pullExpires.Nanoseconds(), pullHeartbeat.Nanoseconds())
@@ -347,6 +355,10 @@ func (f *Feed) status(m *nats.Msg) (ended bool, err error) {
 		return true, nil
 	case code == "409" && text == "Message Size Exceeds MaxBytes":
 		if f.pending == pullBatch && f.brought == 0 {
+			if f.asked < MinPull {
+				f.large, f.pending = true, 0
+				return true, nil
+			}
 			return true, fmt.Errorf("the message after %d has more than the %d bytes that one may have", f.next-1, f.asked)
 		}
 		f.pending = 0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -306,5 +307,34 @@ func TestWrongListenAddress(t *testing.T) {
 		if got := CheckLoopback(address) == nil; got != want {
 			t.Errorf("%s: loopback %v, want %v", address, got, want)
 		}
+	}
+}
+
+// A pull asks for little, and for as much as a largest message takes only where there is one.
+func TestFeedOfLargeMessages(t *testing.T) {
+	s := openStreams(t, startServer(t, t.TempDir(), nil), nil)
+	sizes := []int{10, messages.MaxMessage, 10, usualPull - 20, messages.MaxMessage, messages.MaxMessage - 1, usualPull, 10, 10}
+	for _, size := range sizes {
+		if _, err := s.main.nc.RequestWithContext(shortly(t), messages.BatchSubject("site", 3), make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := s.Log().Open(t.Context(), 3, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var got []int
+	for pulls := 0; len(got) < len(sizes); pulls++ {
+		list, err := f.Pull(shortly(t), MinPull)
+		if err != nil || pulls > 2*len(sizes) {
+			t.Fatalf("after %d messages in %d pulls: %v", len(got), pulls, err)
+		}
+		for _, m := range list {
+			got = append(got, len(m.Data))
+		}
+	}
+	if !slices.Equal(got, sizes) {
+		t.Errorf("got messages of %v bytes, want %v", got, sizes)
 	}
 }
