@@ -34,8 +34,14 @@ func TestStatusOfBusyShard(t *testing.T) {
 	now := time.Now().UnixMilli()
 	publish(now-1000, "")
 	testenv.Eventually(t, 20*time.Second, func() error {
-		if s := r.member.Status(t.Context())[shard]; s.Stats.Counts.InOrder != 1 {
-			return fmt.Errorf("the shard has taken %d readings, want 1", s.Stats.Counts.InOrder)
+		status := r.member.Status(t.Context())
+		for n, s := range status {
+			if !s.Ready {
+				return fmt.Errorf("shard %d has not started", n)
+			}
+		}
+		if n := status[shard].Stats.Counts.InOrder; n != 1 {
+			return fmt.Errorf("the shard has taken %d readings, want 1", n)
 		}
 		return nil
 	})
