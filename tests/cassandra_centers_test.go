@@ -44,6 +44,7 @@ func startCenters(t *testing.T) *centers {
 	if t.Failed() {
 		t.FailNow()
 	}
+	c.wantAllUp(t)
 	return c
 }
 
@@ -86,6 +87,14 @@ func (c *centers) wantUp(t *testing.T, node, want int) {
 	})
 }
 
+// wantAllUp wants every node to see all of them, without which none makes a keyspace in both data centers.
+func (c *centers) wantAllUp(t *testing.T) {
+	t.Helper()
+	for i := range c.nodes {
+		c.wantUp(t, i, len(c.nodes))
+	}
+}
+
 // TestTwoDataCenters cuts one data center off and heals it, under load, then the other: what is stored is what the
 // member's own data center has, and nothing is stored in the other instead. After a repair the other alone has
 // everything. Then a node is lost with its disk and replaced by the documented commands, and alone has everything too.
@@ -122,7 +131,7 @@ func TestTwoDataCenters(t *testing.T) {
 	must(c.network.Heal())
 	load.wantStored()
 
-	c.wantUp(t, 2, 3)
+	c.wantAllUp(t)
 	c.nodetool(t, 2, "repair", "-full", keyspace)
 	m.stop()
 	must(c.network.CutOff(c.on[0], c.on[1]))
@@ -132,12 +141,12 @@ func TestTwoDataCenters(t *testing.T) {
 	m.stop()
 	must(c.network.Heal())
 
-	c.wantUp(t, 0, 3)
+	c.wantAllUp(t)
 	must(c.nodes[1].Kill())
 	c.wantUp(t, 0, 2)
 	c.wantUp(t, 2, 2)
 	must(c.nodes[1].Replace(t.Context(), c.seed(0)))
-	c.wantUp(t, 0, 3)
+	c.wantAllUp(t)
 	must(c.network.CutOff(c.on[0], c.on[2]))
 	rewrite(t, config, c.settings(keyspace, "dc1", "LOCAL_ONE", 1))
 	m.start()
@@ -145,6 +154,7 @@ func TestTwoDataCenters(t *testing.T) {
 	m.stop()
 	must(c.network.Heal())
 
+	c.wantAllUp(t)
 	rewrite(t, config, c.settings(keyspace, "", "LOCAL_QUORUM", 0, 1))
 	_, stderr, code := runWithin(t, time.Minute, m.args...)
 	if code <= 0 || !strings.Contains(stderr, "set cassandra.data-center") {

@@ -70,8 +70,9 @@ func NewNetwork(t testing.TB) *Network {
 // networks counts those of this process.
 var networks atomic.Uint32
 
-// networkName is what all of a network is named after: the process it ends with, and a letter that is no digit.
-var networkName = regexp.MustCompile(`\bwh([0-9a-f]+)[g-z](?:i|-[0-9]+)?\b`)
+// networkName is what all of a network is named after, in a list of ip: the process it ends with, and a letter that is
+// no digit. Ports do not match: they go with their namespace, a moment after it.
+var networkName = regexp.MustCompile(`(?m)^(wh([0-9a-f]+)[g-z](?:i|-[0-9]+)?)(?:[ @]|$)`)
 
 // networkOf names the next network of a process.
 func networkOf(pid int) string { return fmt.Sprintf("wh%x%c", pid, 'g'+rune(networks.Add(1)%20)) }
@@ -113,14 +114,12 @@ func removeLeft() error {
 		if err != nil {
 			return fmt.Errorf("ip %s list: %w", kind, err)
 		}
-		gone := map[string]bool{}
 		for _, found := range networkName.FindAllStringSubmatch(string(out), -1) {
-			pid, err := strconv.ParseInt(found[1], 16, 32)
-			if err != nil || alive(int(pid)) || gone[found[0]] {
+			pid, err := strconv.ParseInt(found[2], 16, 32)
+			if err != nil || alive(int(pid)) {
 				continue
 			}
-			gone[found[0]] = true
-			if err := ip(kind, "delete", found[0]); err != nil {
+			if err := ip(kind, "delete", found[1]); err != nil {
 				return err
 			}
 		}

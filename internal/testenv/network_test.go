@@ -67,8 +67,14 @@ func TestNetworkOfTheDead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := ip("link", "add", left+".2", "type", "veth", "peer", "name", left+".3"); err != nil { // a port whose namespace is going
+		t.Fatal(err)
+	}
 	if err := removeLeft(); err != nil {
 		t.Fatal(err)
+	}
+	if err := ip("link", "delete", left+".2"); err != nil {
+		t.Errorf("a port was removed, which goes by itself: %v", err)
 	}
 	if err := ip("netns", "delete", left+"-2"); err == nil {
 		t.Error("what a dead process had made was still there")
