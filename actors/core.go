@@ -22,7 +22,7 @@ type Config struct {
 	FlushBytes    int   // wire bytes that make a flush due; default 256 KiB
 	FlushParallel int   // flushes of the shard under way at once; default 4
 
-	CheckpointEvery int64 // least time between two checkpoints; default 1 000
+	CheckpointEvery int64 // least time between two checkpoints, a fifth of it when all is stored; default 1 000
 	SnapshotWithin  int64 // a round of snapshots takes at most about this long, when devices send often; default 60 000
 	PassivateAfter  int64 // idle time after which a device that is offline leaves memory; default 900 000, 0 = never
 	PurgeBytes      int   // bytes snapshotted that make a purge due; default 8 MiB

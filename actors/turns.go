@@ -51,22 +51,17 @@ func (t *turns) PostUserMessage(message any) { t.post(message, false) }
 func (t *turns) PostSystemMessage(message any) { t.post(message, true) }
 
 func (t *turns) post(message any, system bool) {
-	switch {
-	case !t.taken.CompareAndSwap(false, true):
-		t.wait(message, system)
-	case t.waiting.Load() > 0 || t.suspended.Load():
-		t.wait(message, system)
-		t.work()
-		t.taken.Store(false)
-	default:
+	ours := t.taken.CompareAndSwap(false, true)
+	if ours && t.waiting.Load() == 0 && !t.suspended.Load() {
 		t.handle(message, system)
-		t.work()
-		t.taken.Store(false)
+	} else {
+		t.wait(message, system)
 	}
-	// What came just before the turn was given back found it taken.
-	for t.ready() && t.taken.CompareAndSwap(false, true) {
+	// Whoever comes just before the turn is given back finds it taken: so it is looked again.
+	for ours || t.ready() && t.taken.CompareAndSwap(false, true) {
 		t.work()
 		t.taken.Store(false)
+		ours = false
 	}
 }
 

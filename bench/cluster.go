@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -45,10 +44,6 @@ func (b *bench) clusterOnce(ctx context.Context, n int) (got outcome, err error)
 	if err != nil {
 		return got, err
 	}
-	file := filepath.Join(o.dir, "member.yaml")
-	if err := os.WriteFile(file, []byte(o.settings()+settings), 0o600); err != nil {
-		return got, err
-	}
 	var all []*member
 	defer func() {
 		for _, m := range all {
@@ -56,7 +51,7 @@ func (b *bench) clusterOnce(ctx context.Context, n int) (got outcome, err error)
 		}
 	}()
 	for i := range n {
-		m, err := b.start(ctx, "--config", file, "--name", fmt.Sprint("m", i+1), "--cluster", "127.0.0.1:0")
+		m, err := o.member(ctx, settings, "--name", fmt.Sprint("m", i+1), "--cluster", "127.0.0.1:0")
 		if m != nil {
 			all = append(all, m)
 		}
@@ -67,27 +62,13 @@ func (b *bench) clusterOnce(ctx context.Context, n int) (got outcome, err error)
 	if err := all[0].balanced(ctx, n); err != nil {
 		return got, err
 	}
-	got.load = loadAverage()
-	before, err := usageOfAll(all)
-	if err != nil {
-		return got, err
-	}
-	var s sent
-	err = b.command(ctx, []string{
-		"simulate", "--server", "nats://" + o.server.Addr, "--creds", o.creds, "--stored", "--json", "--site", outsideSite, "--devices", strconv.Itoa(clusterDevices),
-		"--readings", strconv.Itoa(max(1, int(clusterReadings*b.scale))), "--rate", "max",
-	}, &s)
-	if err != nil {
-		return got, err
-	}
-	after, err := usageOfAll(all)
-	if err != nil {
-		return got, err
-	}
-	got.readings, got.seconds = s.Sent, float64(s.Sent)/s.StoredRate
-	got.cpu, got.peak = after.cpu-before.cpu, after.peak
-	got.checked, err = all[0].verify(ctx, s)
-	return got, err
+	return measured(ctx, all, func() (s sent, err error) {
+		err = b.command(ctx, []string{
+			"simulate", "--server", "nats://" + o.server.Addr, "--creds", o.creds, "--stored", "--json", "--site", outsideSite, "--devices", strconv.Itoa(clusterDevices),
+			"--readings", strconv.Itoa(max(1, int(clusterReadings*b.scale))), "--rate", "max",
+		}, &s)
+		return s, err
+	})
 }
 
 // usageOfAll is what several members have used together.

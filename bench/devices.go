@@ -26,7 +26,7 @@ func devices(ctx context.Context, b *bench) ([]figure, error) {
 		f := figure{Case: "devices", What: fmt.Sprintf("%d devices, batches of 100 devices", n), Unit: "readings/s", Revision: b.revision}
 		var micros []float64
 		for range b.runs {
-			got, err := b.ofSize(ctx, n)
+			got, err := b.filled(ctx, n, max(1, min(fleetReadings, int(sizesFill*b.scale)/n)), max(1, int(sizesCount*b.scale)/n))
 			if err != nil {
 				return figures, fmt.Errorf("%d devices: %w", n, err)
 			}
@@ -44,21 +44,22 @@ func devices(ctx context.Context, b *bench) ([]figure, error) {
 	return figures, os.WriteFile(b.plot, []byte(drawSizes(figures)), 0o644)
 }
 
-// ofSize fills the windows of a fleet and then measures what it sends as fast as it is taken.
-func (b *bench) ofSize(ctx context.Context, n int) (outcome, error) {
+// filled measures what a fleet on a member of its own sends as fast as it is taken, count readings of each device, after fill of each.
+func (b *bench) filled(ctx context.Context, devices, fill, count int) (outcome, error) {
 	m, err := b.start(ctx)
 	if err != nil {
 		return outcome{}, err
 	}
 	defer m.remove()
 	start := fleetStart
-	flags := []string{"--devices", strconv.Itoa(n), "--interval", "1s", "--start", start.Format(time.RFC3339)}
-	fill := max(1, min(fleetReadings, int(sizesFill*b.scale)/n))
-	if _, err := m.simulate(ctx, append(flags, "--readings", strconv.Itoa(fill), "--rate", "max")...); err != nil {
+	flags := []string{"--devices", strconv.Itoa(devices), "--interval", "1s", "--start", start.Format(time.RFC3339)}
+	s, err := m.simulate(ctx, append(flags, "--readings", strconv.Itoa(fill), "--rate", "max")...)
+	if err != nil {
 		return outcome{}, err
 	}
+	fmt.Fprintf(os.Stderr, "%d devices until the clock starts: %.0f readings/s\n", devices, s.StoredRate)
 	flags[len(flags)-1] = start.Add(time.Duration(fill) * time.Second).Format(time.RFC3339)
-	return m.simulated(ctx, append(flags, "--readings", strconv.Itoa(max(1, int(sizesCount*b.scale)/n)))...)
+	return m.simulated(ctx, append(flags, "--readings", strconv.Itoa(count))...)
 }
 
 // drawSizes draws rate and memory over the number of devices.

@@ -156,50 +156,42 @@ func (b *bench) flinkRowsOnce(ctx context.Context) (got outcome, err error) {
 }
 
 // simulated sends readings as fast as they are taken, and reads each back.
-func (m *member) simulated(ctx context.Context, flags ...string) (got outcome, err error) {
+func (m *member) simulated(ctx context.Context, flags ...string) (outcome, error) {
+	return measured(ctx, []*member{m}, func() (sent, error) { return m.simulate(ctx, append(flags, "--rate", "max")...) })
+}
+
+// measured has something sent that members take in together, and reads each reading back. CPU and memory are theirs, added up.
+func measured(ctx context.Context, all []*member, send func() (sent, error)) (got outcome, err error) {
 	got.load = loadAverage()
-	before, err := m.usage()
+	before, err := usageOfAll(all)
 	if err != nil {
 		return got, err
 	}
-	s, err := m.simulate(ctx, append(flags, "--rate", "max")...)
+	s, err := send()
 	if err != nil {
 		return got, err
 	}
-	after, err := m.usage()
+	after, err := usageOfAll(all)
 	if err != nil {
 		return got, err
 	}
 	got.readings, got.seconds = s.Sent, float64(s.Sent)/s.StoredRate
 	got.cpu, got.peak = after.cpu-before.cpu, after.peak
-	got.checked, err = m.verify(ctx, s)
+	got.checked, err = all[0].verify(ctx, s)
 	return got, err
 }
 
 // flinkMillion compares what a million devices cost: Flink keeps state only, and Wellhead the log and the archive too.
 func flinkMillion(ctx context.Context, b *bench) ([]figure, error) {
-	devices := strconv.Itoa(max(1000, int(flinkMillions*min(1, b.scale))))
+	devices := max(1000, int(flinkMillions*min(1, b.scale)))
 	return b.compare(ctx, "flink-million", []line{
 		{what: "Flink 2.3.0, heap state, checkpoint every 10 s", run: func(ctx context.Context) (outcome, error) {
 			load := loadAverage()
-			r, err := b.flink(ctx, "memory", "wellhead.peers.Memory", "16g", devices, b.shorter(flinkMemoryWarm), b.shorter(flinkMemoryFor))
+			r, err := b.flink(ctx, "memory", "wellhead.peers.Memory", "16g", strconv.Itoa(devices), b.shorter(flinkMemoryWarm), b.shorter(flinkMemoryFor))
 			return r.outcome(load), err
 		}},
 		{what: "Wellhead, log, archive and windows", than: []int{0}, run: func(ctx context.Context) (outcome, error) {
-			m, err := b.start(ctx)
-			if err != nil {
-				return outcome{}, err
-			}
-			defer m.remove()
-			start := fleetStart
-			flags := []string{"--devices", devices, "--interval", "1s", "--start", start.Format(time.RFC3339)}
-			s, err := m.simulate(ctx, append(flags, "--readings", strconv.Itoa(millionFill), "--rate", "max")...)
-			if err != nil {
-				return outcome{}, err
-			}
-			fmt.Fprintf(os.Stderr, "flink-million: Wellhead until the clock starts: %.0f readings/s\n", s.StoredRate)
-			flags[len(flags)-1] = start.Add(millionFill * time.Second).Format(time.RFC3339)
-			return m.simulated(ctx, append(flags, "--readings", strconv.Itoa(millionReadings))...)
+			return b.filled(ctx, devices, millionFill, millionReadings)
 		}},
 	}, 1, false)
 }

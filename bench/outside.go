@@ -79,13 +79,13 @@ func (o *outside) settings() string {
 		o.server.Addr, outsidePassword, 4096/o.shards, o.shards)
 }
 
-// member starts a member on this server, with more settings.
-func (o *outside) member(ctx context.Context, settings string) (*member, error) {
+// member starts a member on this server, with more settings and flags.
+func (o *outside) member(ctx context.Context, settings string, flags ...string) (*member, error) {
 	file := filepath.Join(o.dir, "member.yaml")
 	if err := os.WriteFile(file, []byte(o.settings()+settings), 0o600); err != nil {
 		return nil, err
 	}
-	return o.bench.start(ctx, "--config", file)
+	return o.bench.start(ctx, append([]string{"--config", file}, flags...)...)
 }
 
 // waiting is a fleet whose readings wait in the streams: each once, in order and with all values.

@@ -261,7 +261,7 @@ var Keys = []Key{
 		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Work.SnapshotWithin }, 1),
 	},
 	{
-		Name: "work.checkpoint-every", Default: "1s", Doc: "Least time between two checkpoints of a shard.",
+		Name: "work.checkpoint-every", Default: "1s", Doc: "Least time between two checkpoints of a shard; a fifth of it when all is stored.",
 		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Work.CheckpointEvery }, 1),
 	},
 	{
