@@ -576,11 +576,36 @@ func (w *world) askNow(id messages.DeviceID, read func(*Device)) error {
 	return err
 }
 
+// forgetCertain takes what a rejected message holds out of what must be stored.
+func (w *world) forgetCertain(r *messages.Reject) {
+	subject, err := messages.ParseShardSubject(r.Subject)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if subject.Kind == messages.KindControl || subject.Kind == messages.KindSiteControl {
+		return
+	}
+	var b messages.Batch
+	if err := (&messages.Decoder{}).Message(r.Type, subject, r.Data, &b); err != nil {
+		return // it was broken when it was published
+	}
+	for _, block := range b.Blocks {
+		for _, reading := range block.Readings {
+			delete(w.certain, fmt.Sprintf("%s %d", block.Device, reading.Time))
+		}
+	}
+}
+
 // checkNothingNewLost holds what must be so even when the stream went back: everything published
-// since is stored.
+// since is stored, or in rejects with the message that was taken for the end of its life.
 func (w *world) checkNothingNewLost() {
 	if w.told && w.notices[NoticeWentBack] == 0 {
 		w.t.Errorf("seed %d: the stream went back and nobody said so", w.seed)
+	}
+	for _, r := range w.rejects {
+		if r.Kind == messages.RejectFatal {
+			w.forgetCertain(&r)
+		}
 	}
 	var missing []string
 	for key := range w.certain {
