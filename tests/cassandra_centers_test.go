@@ -32,7 +32,7 @@ func startCenters(t *testing.T) *centers {
 			dc = "dc2"
 		}
 		c.nodes[i] = testenv.OwnCassandra(t, testenv.CassandraOptions{
-			On: c.on[i], DataCenter: dc, HeapMB: 1536, CommitlogSync: "group", Joined: true, RingDelay: 2 * time.Second, Seeds: c.seed(0),
+			On: c.on[i], DataCenter: dc, HeapMB: 1536, CommitlogSync: "group", Joined: true, RingDelay: 5 * time.Second, Seeds: c.seed(0),
 			Extra: fmt.Sprintf("initial_token: %d\n", int64(i-1)*(1<<62)),
 		})
 	}

@@ -89,7 +89,7 @@ func StartCassandra(ctx context.Context, dir string, o CassandraOptions) (*Cassa
 		if err := os.RemoveAll(config.Data); err != nil {
 			return fmt.Errorf("wipe cassandra's data: %w", err)
 		}
-		replacing, config.Seeds = true, seeds
+		replacing, config.Seeds, config.RingDelay = true, seeds, max(config.RingDelay, replaceRingDelay)
 		return config.write(dir)
 	}
 	s.run = func(ctx context.Context) (*process, error) {
@@ -122,6 +122,10 @@ func (s *CassandraServer) Nodetool(ctx context.Context, args ...string) (string,
 	}
 	return string(out), nil
 }
+
+// replaceRingDelay is the least RingDelay of a server that takes another's place. It is also how long such a server waits
+// for the first answer of its seed, which interrupts its connections to that address whenever it finds the former one down.
+const replaceRingDelay = 15 * time.Second
 
 // Replace kills the server, takes its data away and starts it empty in the place that it had in its cluster, as one
 // does whose disk is lost: it fetches what it should have from the others. seeds is the host:port of one of them. A start
