@@ -48,9 +48,9 @@ func (c *core) loaded(j *loadJob, results []loadResult, err error) {
 		var record []byte
 		if !w.settingsHold && w.settingsAt <= d.Sequence() {
 			// the device comes from beyond that command
-		} else if raised, record = applySettings(d, w.settings); raised {
+		} else if raised, record = applySettings(d, w.settingsAt, w.settings); raised {
 			c.addRecord(e.id, e, persistence.Record{
-				Sequence: max(d.Sequence(), e.site.seq), WriteTime: c.writeTime, Payload: record,
+				Sequence: max(d.Sequence(), w.settingsAt), WriteTime: c.writeTime, Payload: record,
 			}, noMessage)
 		}
 		e.snapSeq = r.snapshot

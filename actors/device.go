@@ -501,9 +501,7 @@ func (d *Device) ApplyControl(sequence uint64, arrival, writeTime int64, c messa
 		result.Dropped = before
 		return result
 	}
-	if floor, ok := d.later[sequence]; ok {
-		d.raiseFloor(floor)
-	}
+	d.raiseAgain(sequence)
 	switch {
 	case c.Settings != nil:
 		own, effective := c.Settings, c.Settings.Over(*base)
@@ -531,6 +529,14 @@ func (d *Device) ApplyControl(sequence uint64, arrival, writeTime int64, c messa
 
 func isZero(s *messages.Settings) bool {
 	return s.WindowCount == 0 && s.WindowAge == 0 && s.ExpectedInterval == 0 && s.OfflineAfter == 0 && len(s.Channels) == 0 && s.Retention == ""
+}
+
+// raiseAgain raises the floor of a device that was rebuilt to where a command of that sequence, of its own or its site's,
+// had raised it before: a window that lacks what was replaced since could give less.
+func (d *Device) raiseAgain(sequence uint64) {
+	if floor, ok := d.later[sequence]; ok {
+		d.raiseFloor(floor)
+	}
 }
 
 // raiseFloor drops readings up to event time floor for good; they are stale if they come again.

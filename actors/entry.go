@@ -179,7 +179,7 @@ func (o *op) perform(d *Device) {
 		o.result = d.ApplyControl(c.sequence, c.arrival, c.writeTime, c.control, o.base)
 	case opSettings:
 		if o.settings.always || o.settings.sequence > d.Sequence() { // else its snapshot has come from beyond
-			o.raised, o.record = applySettings(d, o.base)
+			o.raised, o.record = applySettings(d, o.settings.sequence, o.base)
 		}
 	case opSnapshot:
 		o.data = d.AppendSnapshot(nil)
@@ -258,15 +258,18 @@ func (o *op) failsOnce(state []byte, a Arrived) (reason string) {
 	return ""
 }
 
-// applySettings puts the site's level in force under the device's own. When that raised the device's
-// floor, record is what the archive must keep of it.
-func applySettings(d *Device, base *messages.Settings) (raised bool, record []byte) {
+// applySettings puts the site's level, which the command of that sequence has set, in force under the device's own.
+// When that raised the device's floor, record is what the archive must keep of it.
+func applySettings(d *Device, sequence uint64, base *messages.Settings) (raised bool, record []byte) {
 	effective, own := base, d.Own()
 	if own != nil {
 		merged := own.Over(*base)
 		effective = &merged
 	}
-	if raised = d.SetSettings(effective, own); raised {
+	before := d.floor
+	d.raiseAgain(sequence)
+	d.SetSettings(effective, own)
+	if raised = d.floor > before; raised {
 		record = EncodeDeviceRecord(d.Record())
 	}
 	return raised, record

@@ -273,7 +273,7 @@ func (p *replayer) siteControl(seq uint64, m *messages.Message, c messages.Contr
 	case c.Settings != nil:
 		p.want.settings = &merged
 		if seq > p.device.Sequence() {
-			applySettings(p.device, &merged)
+			applySettings(p.device, seq, &merged)
 		}
 	}
 }

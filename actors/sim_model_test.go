@@ -218,7 +218,7 @@ func (m *model) take(msg *messages.Message) {
 		m.site = c.Settings.Over(m.w.member.cfg.Fleet)
 		for _, d := range m.devices {
 			site := m.site
-			applySettings(d.device, &site)
+			applySettings(d.device, msg.Sequence, &site)
 		}
 	case messages.KindControl:
 		c, _ := messages.DecodeControl("", msg.Data)
