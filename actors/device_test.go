@@ -375,6 +375,31 @@ func TestDeviceSettingsOfTheSiteRaiseTheFloorOnce(t *testing.T) {
 	}
 }
 
+// TestRebuildRaisesTheFloorOfTheSiteAgain: a window that is rebuilt from what was not replaced since can hold more old
+// readings than it did; when the site's settings come again they drop as much of it as they did the first time.
+func TestRebuildRaisesTheFloorOfTheSiteAgain(t *testing.T) {
+	base, floor := &messages.Settings{WindowCount: 2}, int64(2000)
+	records := []persistence.Record{{Sequence: 3, Payload: EncodeDeviceRecord(DeviceRecord{Kind: RecordRules, Floor: &floor})}}
+	rebuild, err := NewRebuild(testID, records, 2, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []persistence.Row{ // 3000 was replaced by a message after 3
+		{Time: 4000, Sequence: 2, Values: []float64{4}},
+		{Time: 2000, Sequence: 1, Values: []float64{2}},
+	} {
+		rebuild.Add(&row)
+	}
+	d := rebuild.Finish()
+	raised, record := applySettings(d, 3, &messages.Settings{WindowCount: 10})
+	if got := d.Window(0, 9000, 0); !raised || len(got) != 1 || got[0].Time != 4000 {
+		t.Errorf("raised %v, window %+v; want only the reading of 4000", raised, got)
+	}
+	if r, err := DecodeDeviceRecord(record); err != nil || r.Floor == nil || *r.Floor != floor {
+		t.Errorf("record %s, %v; want floor %d", record, err, floor)
+	}
+}
+
 func TestDeviceInOrderAllocatesNothing(t *testing.T) {
 	d := benchDevices(1, 200)[0]
 	in := make([]Arrived, 1)
