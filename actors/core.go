@@ -105,6 +105,8 @@ type core struct {
 	rejectedNow     map[messages.DeviceID]*rejectedNews // to be said
 	rejectedAt      int64                               // when they were said last
 	cold            []loadWant                          // to be loaded at the end of this step
+	loading         int                                 // devices of load jobs that are not answered
+	warmed          int                                 // entries that warm has looked at
 	gather          *gather
 	gatherNo        uint64 // of the gather at hand
 	flushing        int
@@ -333,6 +335,7 @@ func (c *core) tick(now int64, caughtUp bool) {
 		return
 	}
 	c.tickDevices(caughtUp)
+	c.warm()
 	c.sayRejected()
 	c.stepSnapshots()
 	c.stepCheckpoint()

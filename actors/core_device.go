@@ -17,6 +17,12 @@ var (
 	errBusy          = errors.New("too many questions wait for this device")
 )
 
+// load has the states of devices fetched.
+func (c *core) load(j *loadJob) {
+	c.loading += len(j.wants)
+	c.fx.load(j)
+}
+
 // loaded answers a loadJob: results stand in the order of its wants.
 func (c *core) loaded(j *loadJob, results []loadResult, err error) {
 	if j.done || c.lost != nil {
@@ -34,6 +40,7 @@ func (c *core) loaded(j *loadJob, results []loadResult, err error) {
 		return
 	}
 	j.done = true
+	c.loading -= len(j.wants)
 	for i := range j.wants {
 		w, r := &j.wants[i], results[i]
 		e := w.entry
@@ -83,7 +90,7 @@ func (c *core) failed(o *op, reason string) {
 	wait := min(int64(100)<<min(e.panics, 10), 10_000)
 	wait += c.rnd.Int64N(wait/2 + 1)
 	c.retries = append(c.retries, retry{at: c.now + wait, do: func() {
-		c.fx.load(&loadJob{
+		c.load(&loadJob{
 			generation: c.trusted(), snapshotted: c.saved.Snapshotted, stored: c.saved.Stored,
 			wants: []loadWant{{
 				entry: e, expected: e.expectedSnapshot(), asOf: c.saved.Snapshotted, settings: e.site.merged, latest: c.latest(),
@@ -244,6 +251,20 @@ func (c *core) tickDevices(caughtUp bool) {
 			silent-e.row.LastSeen > c.cfg.PassivateAfter && !e.unsaved && e.snapSeq == e.seq:
 			e.phase = cold
 			c.fx.stop(e)
+		}
+	}
+}
+
+// warmAtOnce is how many devices warm has loaded together: enough that neighbors share what is read, few enough that
+// whoever asks for one of them waits some ms.
+const warmAtOnce = 256
+
+// warm wakes the devices that are about to send, in the order in which their snapshots lie: one by one, as readings and
+// questions come, each would cost a read of its own. It goes once through what the shard's start has found.
+func (c *core) warm() {
+	for ; c.warmed < len(c.entries) && c.loading+len(c.cold) < warmAtOnce; c.warmed++ {
+		if e := c.entries[c.warmed]; e.phase == cold && !e.deleted && e.due > c.now {
+			c.wake(e)
 		}
 	}
 }

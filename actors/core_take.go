@@ -524,6 +524,6 @@ func (c *core) endStep() {
 			stored: c.saved.Stored, wants: c.cold,
 		}
 		c.cold = nil
-		c.fx.load(j)
+		c.load(j)
 	}
 }
