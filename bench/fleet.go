@@ -3,17 +3,18 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wellhead/wellhead/internal/simulate"
-	"github.com/wellhead/wellhead/internal/verify"
 	"github.com/wellhead/wellhead/messages"
+	"github.com/wellhead/wellhead/stream"
 )
 
 // fleet is a number of devices that are all resident, with full windows.
@@ -158,74 +159,84 @@ func newestOf(in fleet, start string, readings int) ([]messages.Reading, error) 
 	return newest, nil
 }
 
-// restart starts the member again and returns the seconds until all devices' newest readings are right.
+// asking bounds how many devices are asked at once: a member answers as many, and tells more to wait.
+const asking = 64
+
+// restart starts the member again and returns the seconds until all devices' newest readings are right. Each device is
+// asked by itself, over NATS, again and again until it is.
 func (m *member) restart(ctx context.Context, want []messages.Reading) (float64, error) {
 	begun := time.Now()
 	if err := m.again(ctx); err != nil {
 		return 0, err
 	}
-	client, err := verify.NewClient(m.http)
+	ctx, cancel := context.WithTimeout(ctx, restartWithin)
+	defer cancel()
+	client, err := stream.Dial(ctx, stream.DialOptions{URL: m.nats, Name: "bench restart"})
 	if err != nil {
 		return 0, err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, restartWithin)
-	defer cancel()
-	todo := make([]int, len(want))
-	for i := range todo {
-		todo[i] = i
-	}
-	for len(todo) > 0 {
-		wrong := make([]bool, len(todo))
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(16)
-		for at := range todo {
-			group.Go(func() error {
-				right, err := latestIs(ctx, client, todo[at], &want[todo[at]])
-				wrong[at] = !right
-				return err
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return 0, fmt.Errorf("%d devices are not right yet: %w", len(todo), err)
-		}
-		left := todo[:0]
-		for at, i := range todo {
-			if wrong[at] {
-				left = append(left, i)
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range asking {
+		group.Go(func() error {
+			for {
+				i := int(next.Add(1) - 1)
+				if i >= len(want) {
+					return nil
+				}
+				if err := awaitLatest(ctx, client, messages.DeviceID{Site: "demo", Device: fmt.Sprintf("dev-%06d", i+1)}, &want[i]); err != nil {
+					return err
+				}
 			}
-		}
-		todo = left
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, err
 	}
 	return time.Since(begun).Seconds(), nil
 }
 
-// latestIs asks for a device's newest reading.
-func latestIs(ctx context.Context, client *verify.Client, device int, want *messages.Reading) (bool, error) {
+// awaitLatest asks for a device's newest reading until it is the wanted one.
+func awaitLatest(ctx context.Context, client *stream.Client, id messages.DeviceID, want *messages.Reading) error {
+	for {
+		data, err := client.Ask(ctx, stream.QueryLatest, id, nil)
+		if err == nil && isLatest(data, want) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the newest reading of %s is not right yet: %w: it is %s (%v)", id.Device, context.Cause(ctx), data, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// isLatest tells whether an answer has this reading.
+func isLatest(data []byte, want *messages.Reading) bool {
 	var answer struct {
 		Reading struct {
 			Time   time.Time  `json:"time"`
 			Values []*float64 `json:"values"`
 		} `json:"reading"`
 	}
-	path := fmt.Sprintf("/sites/demo/devices/dev-%06d/latest", device+1)
-	if err := client.Get(ctx, path, url.Values{}, &answer); err != nil {
-		return false, err
+	if json.Unmarshal(data, &answer) != nil {
+		return false
 	}
 	got := answer.Reading
 	if got.Time.UnixMilli() != want.Time {
-		return false, nil
+		return false
 	}
 	for c := range max(len(got.Values), len(want.Values)) {
 		omitted := c >= len(want.Values) || want.Values[c] != want.Values[c]
 		switch {
 		case c >= len(got.Values) || got.Values[c] == nil:
 			if !omitted {
-				return false, nil
+				return false
 			}
 		case omitted || *got.Values[c] != want.Values[c]:
-			return false, nil
+			return false
 		}
 	}
-	return true, nil
+	return true
 }
