@@ -230,12 +230,10 @@ func (c *core) markerPut(j *markerJob, actual persistence.Marker, err error) {
 	r.running, r.marking, r.endedAt = false, false, c.now
 }
 
-// nextMarker is the marker after the next put. An owner before may have ended between its last marker and the checkpoint
-// that goes with it: the marker never goes back for that.
+// nextMarker is the marker after the next put. It says no more than this owner's checkpoint, though one before, that ended
+// between its last marker and the checkpoint that goes with it, may have said more: what this owner puts may be older than
+// what it replaces, and a store that goes back to that moment must be found out.
 func (c *core) nextMarker(snapshotted uint64) persistence.Marker {
-	if c.marker.Generation == c.current.Generation {
-		snapshotted = max(snapshotted, c.marker.Snapshotted)
-	}
 	return persistence.Marker{Generation: c.current.Generation, Snapshotted: snapshotted, Puts: c.marker.Puts + 1}
 }
 

@@ -4,7 +4,7 @@
 // Redis cluster:
 //
 //	P:{s12}:fence             the epoch that may write, 20 digits
-//	P:{s12}:marker            "generation:snapshotted", 20 digits each
+//	P:{s12}:marker            "generation:snapshotted:puts", 20 digits each
 //	P:{s12}:generations       set of the generations that have snapshots
 //	P:{s12}:snapshots:GEN     hash of site/device -> stream sequence (8 bytes, big-endian), data
 //
