@@ -93,21 +93,23 @@ type queries struct {
 	handler Handler
 	logger  *slog.Logger
 	ctx     context.Context
-	running chan struct{} // one entry for each that is being answered
-	waiting chan struct{} // … or waits
 
 	mu      sync.Mutex
-	stopped bool // nothing is begun any more
-	ended   sync.WaitGroup
+	stopped bool          // nothing is taken any more
+	waiting chan question // closed then
+}
+
+// question is one that waits for its answer.
+type question struct {
+	what string
+	micro.Request
+	until time.Time // when it is too late
 }
 
 // ServeQueries answers questions as a NATS micro service until ctx ends, and returns when no answer is
 // being worked on any more. name tells the member.
 func (s *Streams) ServeQueries(ctx context.Context, name string, handler Handler) error {
-	q := &queries{
-		handler: handler, logger: s.logger, ctx: ctx,
-		running: make(chan struct{}, queriesAtOnce), waiting: make(chan struct{}, queriesWaiting),
-	}
+	q := &queries{handler: handler, logger: s.logger, ctx: ctx, waiting: make(chan question, queriesWaiting)}
 	service, err := micro.AddService(s.main.nc, micro.Config{
 		Name: "wellhead", Version: "1.0.0", Description: "asks devices and shards",
 		Metadata: map[string]string{"member": name},
@@ -125,12 +127,17 @@ func (s *Streams) ServeQueries(ctx context.Context, name string, handler Handler
 			return errors.Join(fmt.Errorf("serve queries: %s: %w", what, err), service.Stop())
 		}
 	}
+	var ended sync.WaitGroup
+	for range queriesAtOnce { // and not one goroutine for each: its stack would grow anew each time
+		ended.Go(q.work)
+	}
 	<-ctx.Done()
 	err = service.Stop()
 	q.mu.Lock()
 	q.stopped = true
+	close(q.waiting)
 	q.mu.Unlock()
-	q.ended.Wait()
+	ended.Wait()
 	if err == nil {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), attempt)
 		defer cancel()
@@ -142,35 +149,32 @@ func (s *Streams) ServeQueries(ctx context.Context, name string, handler Handler
 	return nil
 }
 
-// take starts the answer to one question, or refuses it. It does not wait: one goroutine brings all
-// questions of a kind.
+// take puts one question into the queue, or refuses it. It does not wait: one goroutine brings all questions of
+// a kind.
 func (q *queries) take(what string, r micro.Request) {
-	select {
-	case q.waiting <- struct{}{}:
-	default:
-		q.refuse(r, ErrOverloaded)
-		return
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.stopped {
-		<-q.waiting
-		q.refuse(r, ErrOverloaded)
-		return
-	}
-	q.ended.Go(func() {
-		defer func() { <-q.waiting }()
-		ctx, cancel := context.WithTimeout(q.ctx, queryTimeout)
-		defer cancel()
+	if !q.stopped {
 		select {
-		case q.running <- struct{}{}:
-			defer func() { <-q.running }()
-		case <-ctx.Done():
-			q.refuse(r, ErrOverloaded)
+		case q.waiting <- question{what, r, time.Now().Add(queryTimeout)}:
 			return
+		default:
 		}
-		q.answer(ctx, what, r)
-	})
+	}
+	q.refuse(r, ErrOverloaded)
+}
+
+// work answers questions until there are no more to come.
+func (q *queries) work() {
+	for asked := range q.waiting {
+		ctx, cancel := context.WithDeadline(q.ctx, asked.until)
+		if ctx.Err() == nil {
+			q.answer(ctx, asked.what, asked.Request)
+		} else {
+			q.refuse(asked.Request, ErrOverloaded)
+		}
+		cancel()
+	}
 }
 
 func (q *queries) answer(ctx context.Context, what string, r micro.Request) {
