@@ -275,11 +275,15 @@ func (m *Member) readTable(ctx context.Context, b *started) error {
 	return nil
 }
 
-// readSnapshots fills the shard's column table with the lines that snapshots have.
+// readSnapshots fills the shard's column table with the lines that snapshots have, and reads the states of the devices
+// that are about to send: loaded one by one, as readings and questions come, each would be fetched a second time.
 func (m *Member) readSnapshots(ctx context.Context, b *started) {
-	shard, k := b.exec.shard, &b.plan.Checkpoint
+	shard, k, now := b.exec.shard, &b.plan.Checkpoint, m.now()
 	err := m.parts.Snapshots.Scan(ctx, shard, k.Generation, func(s persistence.Snapshot) bool {
 		head, err := PeekSnapshot(s.Data)
+		if err == nil && head.Due > now {
+			head.state, err = DecodeSnapshot(s.Data)
+		}
 		if err != nil {
 			b.exec.found(Corruption{What: CorruptSnapshot, Device: s.Device, Damage: persistence.Damage{Err: err}})
 		} else if head.Sequence == s.Sequence && head.Sequence <= k.Stored {

@@ -105,8 +105,6 @@ type core struct {
 	rejectedNow     map[messages.DeviceID]*rejectedNews // to be said
 	rejectedAt      int64                               // when they were said last
 	cold            []loadWant                          // to be loaded at the end of this step
-	loading         int                                 // devices of load jobs that are not answered
-	warmed          int                                 // entries that warm has looked at
 	gather          *gather
 	gatherNo        uint64 // of the gather at hand
 	flushing        int
@@ -256,8 +254,23 @@ func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.
 	return c
 }
 
+// populate fills the table of devices with what the shard's start has found.
+func (c *core) populate(b *started) {
+	c.marker = b.marker
+	for name, site := range b.sites {
+		c.site(name).set(site.own, site.sequence, c.cfg.Fleet)
+	}
+	for _, id := range b.devices {
+		c.know(&SnapshotHead{Row: messages.DeviceRow{Device: id}})
+	}
+	for i := range b.snaps {
+		c.know(&b.snaps[i])
+	}
+	c.endStep()
+}
+
 // know adds a device that the snapshot store, or, with sequence 0, only the archive knows of.
-func (c *core) know(h SnapshotHead) {
+func (c *core) know(h *SnapshotHead) {
 	e := c.entry(h.Row.Device.Site, h.Row.Device.Device)
 	e.phase, e.registered = cold, true
 	e.seq, e.snapSeq = h.Sequence, h.Sequence
@@ -265,11 +278,9 @@ func (c *core) know(h SnapshotHead) {
 		// A state rebuilt from the archive was never heard of either: that does not make it a deleted one.
 		e.row, e.due, e.deleted = h.Row, h.Due, h.Gone
 	}
-}
-
-// knowSite sets a site's own settings as of the plan's snapshotted sequence.
-func (c *core) knowSite(site string, own messages.Settings, sequence uint64) {
-	c.site(site).set(own, sequence, c.cfg.Fleet)
+	if h.state != nil {
+		c.fetched(c.want(e), loadResult{device: h.state, snapshot: h.Sequence})
+	}
 }
 
 // set puts other settings in force at the site's level.
@@ -335,7 +346,6 @@ func (c *core) tick(now int64, caughtUp bool) {
 		return
 	}
 	c.tickDevices(caughtUp)
-	c.warm()
 	c.sayRejected()
 	c.stepSnapshots()
 	c.stepCheckpoint()

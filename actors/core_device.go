@@ -17,12 +17,6 @@ var (
 	errBusy          = errors.New("too many questions wait for this device")
 )
 
-// load has the states of devices fetched.
-func (c *core) load(j *loadJob) {
-	c.loading += len(j.wants)
-	c.fx.load(j)
-}
-
 // loaded answers a loadJob: results stand in the order of its wants.
 func (c *core) loaded(j *loadJob, results []loadResult, err error) {
 	if j.done || c.lost != nil {
@@ -40,36 +34,38 @@ func (c *core) loaded(j *loadJob, results []loadResult, err error) {
 		return
 	}
 	j.done = true
-	c.loading -= len(j.wants)
 	for i := range j.wants {
-		w, r := &j.wants[i], results[i]
-		e := w.entry
-		d := r.device
-		if d == nil {
-			d = NewDevice(e.id, w.settings)
-		}
-		if due := d.Due(); w.upTo == 0 && due > 0 && e.row.Status == messages.StatusOffline {
-			d.Tick(due + 1) // it was told already
-		}
-		var raised bool
-		var record []byte
-		if !w.settingsHold && w.settingsAt <= d.Sequence() {
-			// the device comes from beyond that command
-		} else if raised, record = applySettings(d, w.settingsAt, w.settings); raised {
-			c.addRecord(e.id, e, persistence.Record{
-				Sequence: max(d.Sequence(), w.settingsAt), WriteTime: c.writeTime, Payload: record,
-			}, noMessage)
-		}
-		e.snapSeq = r.snapshot
-		e.unsaved = raised || d.Sequence() != r.snapshot // a replay may have brought it beyond its snapshot
-		if failed := e.busy; failed != nil {
-			e.busy = nil
-			c.retryFailed(e, d, failed)
-			continue
-		}
-		c.installed(e, d)
+		c.fetched(j.wants[i], results[i])
 	}
 	c.endStep()
+}
+
+// fetched puts a device in force that was wanted.
+func (c *core) fetched(w loadWant, r loadResult) {
+	e, d := w.entry, r.device
+	if d == nil {
+		d = NewDevice(e.id, w.settings)
+	}
+	if due := d.Due(); w.upTo == 0 && due > 0 && e.row.Status == messages.StatusOffline {
+		d.Tick(due + 1) // it was told already
+	}
+	var raised bool
+	var record []byte
+	if !w.settingsHold && w.settingsAt <= d.Sequence() {
+		// the device comes from beyond that command
+	} else if raised, record = applySettings(d, w.settingsAt, w.settings); raised {
+		c.addRecord(e.id, e, persistence.Record{
+			Sequence: max(d.Sequence(), w.settingsAt), WriteTime: c.writeTime, Payload: record,
+		}, noMessage)
+	}
+	e.snapSeq = r.snapshot
+	e.unsaved = raised || d.Sequence() != r.snapshot // a replay may have brought it beyond its snapshot
+	if failed := e.busy; failed != nil {
+		e.busy = nil
+		c.retryFailed(e, d, failed)
+		return
+	}
+	c.installed(e, d)
 }
 
 // failed says that a device's actor panicked while it ran o, and stands restarted and empty. After a
@@ -90,7 +86,7 @@ func (c *core) failed(o *op, reason string) {
 	wait := min(int64(100)<<min(e.panics, 10), 10_000)
 	wait += c.rnd.Int64N(wait/2 + 1)
 	c.retries = append(c.retries, retry{at: c.now + wait, do: func() {
-		c.load(&loadJob{
+		c.fx.load(&loadJob{
 			generation: c.trusted(), snapshotted: c.saved.Snapshotted, stored: c.saved.Stored,
 			wants: []loadWant{{
 				entry: e, expected: e.expectedSnapshot(), asOf: c.saved.Snapshotted, settings: e.site.merged, latest: c.latest(),
@@ -251,20 +247,6 @@ func (c *core) tickDevices(caughtUp bool) {
 			silent-e.row.LastSeen > c.cfg.PassivateAfter && !e.unsaved && e.snapSeq == e.seq:
 			e.phase = cold
 			c.fx.stop(e)
-		}
-	}
-}
-
-// warmAtOnce is how many devices warm has loaded together: enough that neighbors share what is read, few enough that
-// whoever asks for one of them waits some ms.
-const warmAtOnce = 256
-
-// warm wakes the devices that are about to send, in the order in which their snapshots lie: one by one, as readings and
-// questions come, each would cost a read of its own. It goes once through what the shard's start has found.
-func (c *core) warm() {
-	for ; c.warmed < len(c.entries) && c.loading+len(c.cold) < warmAtOnce; c.warmed++ {
-		if e := c.entries[c.warmed]; e.phase == cold && !e.deleted && e.due > c.now {
-			c.wake(e)
 		}
 	}
 }

@@ -359,11 +359,16 @@ func (c *core) wake(e *entry) {
 		d := NewDevice(e.id, e.site.merged)
 		c.installed(e, d)
 	case cold:
-		e.phase = loading
-		c.cold = append(c.cold, loadWant{
-			entry: e, expected: e.expectedSnapshot(), asOf: c.rebuiltAsOf(e), settings: e.site.merged,
-			latest: c.latest(), settingsAt: e.site.seq, settingsHold: !c.replaying(c.applied),
-		})
+		c.cold = append(c.cold, c.want(e))
+	}
+}
+
+// want says what is wanted of a cold device.
+func (c *core) want(e *entry) loadWant {
+	e.phase = loading
+	return loadWant{
+		entry: e, expected: e.expectedSnapshot(), asOf: c.rebuiltAsOf(e), settings: e.site.merged,
+		latest: c.latest(), settingsAt: e.site.seq, settingsHold: !c.replaying(c.applied),
 	}
 }
 
@@ -524,6 +529,6 @@ func (c *core) endStep() {
 			stored: c.saved.Stored, wants: c.cold,
 		}
 		c.cold = nil
-		c.load(j)
+		c.fx.load(j)
 	}
 }

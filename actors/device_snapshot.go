@@ -143,6 +143,8 @@ type SnapshotHead struct {
 	Sequence uint64 // stream sequence of the state
 	Due      int64  // see Device.Due
 	Gone     bool   // it was deleted and has not sent since
+
+	state *Device // of a device that is about to send; nil = it is loaded when it is touched
 }
 
 // PeekSnapshot reads only the head of a snapshot.

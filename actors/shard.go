@@ -211,17 +211,8 @@ func (s *shardActor) takeOver(b *started) {
 	seed := fnv.New64a()
 	fmt.Fprint(seed, s.shard, b.plan.Checkpoint.Epoch)
 	c := newCore(s.shard, s.member.cfg, b.plan, s, rand.New(rand.NewPCG(seed.Sum64(), 1)), s.member.now())
-	c.marker = b.marker
-	for name, site := range b.sites {
-		c.knowSite(name, site.own, site.sequence)
-	}
-	for _, id := range b.devices {
-		c.know(SnapshotHead{Row: messages.DeviceRow{Device: id}})
-	}
-	for _, k := range b.snaps {
-		c.know(k)
-	}
 	s.core, s.exec, s.toldUpTo = c, b.exec, b.plan.Checkpoint.Stored
+	c.populate(b)
 	s.past = map[producerKey]*account{}
 	s.full.Store(false)
 	next := c.applied + 1

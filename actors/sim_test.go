@@ -175,16 +175,8 @@ func (w *world) begin() bool {
 		w.guilty[seq] = true
 	}
 	c := newCore(0, w.member.cfg, b.plan, h, rand.New(rand.NewPCG(w.seed, w.rnd.Uint64())), w.now)
-	h.core, c.marker = c, b.marker
-	for name, s := range b.sites {
-		c.knowSite(name, s.own, s.sequence)
-	}
-	for _, id := range b.devices {
-		c.know(SnapshotHead{Row: messages.DeviceRow{Device: id, Status: messages.StatusUnknown}})
-	}
-	for _, k := range b.snaps {
-		c.know(k)
-	}
+	h.core = c
+	c.populate(b)
 	w.host = h
 	return true
 }
