@@ -148,6 +148,7 @@ type Stats struct {
 	Missing       uint64 // batches in them, gauge
 	Retries       uint64
 	Events        uint64
+	Readings      uint64 // received in all lives, gauge
 	InFlight      int    // bytes, gauge
 	Devices       int    // gauge
 	Active        int    // gauge
@@ -459,8 +460,16 @@ func (c *core) statistics() Stats {
 	}
 	s.InFlight = c.inFlight.bytes
 	s.Applied, s.Stored, s.Snapshotted = c.applied, c.current.Stored, c.saved.Snapshotted
-	if p := c.inFlight.oldest(); p != nil {
-		s.OldestPending = p.arrival
+	s.Readings = c.current.Counts.Received
+	for i := range c.inFlight.count {
+		p := c.inFlight.at(c.inFlight.first + int32(i))
+		if c.replaying(p.sequence) { // it is stored
+			continue
+		}
+		if s.OldestPending == 0 {
+			s.OldestPending = p.arrival
+		}
+		s.Readings += p.counts.Received
 	}
 	if c.applied > c.saved.Snapshotted {
 		s.Unsnapshotted = max(c.round.endedAt, c.round.since)

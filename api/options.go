@@ -137,7 +137,7 @@ type Totals struct {
 	Online  int `json:"online" doc:"Devices heard of lately."`
 	// OldestUnstoredSeconds is 0 when all that came is stored.
 	OldestUnstoredSeconds float64 `json:"oldestUnstoredSeconds" doc:"Age of the oldest reading that came in and is not stored yet, by its arrival. Above 10: the archive is slow or away."`
-	Readings              uint64  `json:"readings" doc:"Readings received since the member started. Ask twice for a rate."`
+	Readings              uint64  `json:"readings" doc:"Readings that the fleet has ever received. Ask twice for a rate."`
 }
 
 // Operation says how one operation of a store went since the member started.

@@ -40,7 +40,7 @@ async function count() {
   while (history.length > 2 && history[0][0] < performance.now() - 5000) history.shift();
   const [t0, n0] = history[0];
   const seconds = (performance.now() - t0) / 1000;
-  if (t.readings < n0) history.length = 0; // the member started again
+  if (t.readings < n0) history.length = 0; // a shard is starting
   else if (seconds > .5) $('rate').textContent = whole((t.readings - n0) / seconds);
   $('online').textContent = `${whole(t.online)} / ${whole(t.devices)}`;
   $('total').textContent = whole(t.readings);

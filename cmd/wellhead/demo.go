@@ -132,7 +132,7 @@ func (n *node) showCounters(ctx context.Context, w io.Writer) {
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	var before uint64
+	var before uint64 // 0 = not known yet
 	for {
 		select {
 		case <-ctx.Done():
@@ -145,6 +145,9 @@ func (n *node) showCounters(ctx context.Context, w io.Writer) {
 		cancel()
 		if err != nil {
 			continue
+		}
+		if before == 0 {
+			before = t.Readings
 		}
 		rate := float64(t.Readings-min(before, t.Readings)) / every.Seconds()
 		before = t.Readings

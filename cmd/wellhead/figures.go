@@ -8,7 +8,6 @@ import (
 	"github.com/wellhead/wellhead/actors"
 	"github.com/wellhead/wellhead/api"
 	"github.com/wellhead/wellhead/internal/telemetry"
-	"github.com/wellhead/wellhead/messages"
 )
 
 // figuresDeadline bounds how long the figures of all shards may take.
@@ -119,7 +118,6 @@ func (n *node) started() bool {
 // totals answers the page's header.
 func (n *node) totals(ctx context.Context) (api.Totals, error) {
 	var t api.Totals
-	var counts messages.Counts
 	shards, err := n.fleetStats(ctx)
 	if err != nil {
 		return t, outward(err)
@@ -127,10 +125,9 @@ func (n *node) totals(ctx context.Context) (api.Totals, error) {
 	for _, s := range shards {
 		t.Devices += s.Devices
 		t.Online += s.Online
-		counts.Add(s.Counts)
+		t.Readings += s.Readings
 		t.OldestUnstoredSeconds = max(t.OldestUnstoredSeconds, ageOf(s.OldestPending))
 	}
-	t.Readings = counts.Received
 	sites, err := n.member.Sites(ctx)
 	t.Sites = len(sites)
 	return t, outward(err)
