@@ -215,8 +215,8 @@ func (s *shardActor) takeOver(b *started) {
 	c.populate(b)
 	s.past = map[producerKey]*account{}
 	s.full.Store(false)
-	next := c.applied + 1
-	s.spawn(func() { s.pull(b.feed, b.caution, next) })
+	feed, caution, next := b.feed, b.caution, c.applied+1 // and not b: it holds states, which are the devices' now
+	s.spawn(func() { s.pull(feed, caution, next) })
 	s.member.started(s, b.plan)
 }
 

@@ -14,6 +14,6 @@
 // What it does not do: decide who owns a shard, look into a reading, or keep anything for ever.
 //
 // Advice: pull in bytes. A pull below one message's size would deliver nothing, and more than 64 MB in
-// flight to one connection cuts it; so a feed asks for little, and for MinPull where the next message is larger, and the shards share several
-// connections, at most 16 each.
+// flight to one connection cuts it; so a feed asks for little, and for MinPull where the next message is
+// larger, and the shards share several connections, at most 16 each.
 package stream
