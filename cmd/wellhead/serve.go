@@ -40,6 +40,7 @@ func newServeCommand() *cobra.Command {
 			if os.Getenv("GOGC") == "" { // the environment goes first
 				go telemetry.TuneGarbage(c.Context())
 			}
+			go telemetry.UseHugePages(c.Context())
 			return serve(c.Context(), c.OutOrStdout(), cfg, log)
 		},
 	}
