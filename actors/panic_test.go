@@ -52,13 +52,10 @@ func startStreams(t *testing.T, dir string) (*stream.Server, *stream.Streams) {
 	return server, streams
 }
 
-// startRig starts a rig whose data is in a folder; inspect and limits as in actors.Options.
-func startRig(t *testing.T, dir string, inspect func(*actors.Arrived), limits ...actors.Limits) *rig {
+// openStores opens an archive and snapshots in dir, which are closed at the test's end.
+func openStores(t *testing.T, dir string) (*pebble.Archive, *pebble.Snapshots) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	server, streams := startStreams(t, dir)
-	t.Cleanup(server.Shutdown)
-	t.Cleanup(streams.Close)
 	archive, err := pebble.OpenArchive(filepath.Join(dir, "archive"), pebble.Options{Shards: 4, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +66,12 @@ func startRig(t *testing.T, dir string, inspect func(*actors.Arrived), limits ..
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { snapshots.Close() })
+	return archive, snapshots
+}
+
+// partsOf returns the parts of one member, which publishes no events of readings.
+func partsOf(t *testing.T, streams *stream.Streams, archive *pebble.Archive, snapshots *pebble.Snapshots) actors.Parts {
+	t.Helper()
 	cells := func(bucket string) *stream.Cells {
 		c, err := streams.Cells(bucket)
 		if err != nil {
@@ -76,18 +79,27 @@ func startRig(t *testing.T, dir string, inspect func(*actors.Arrived), limits ..
 		}
 		return c
 	}
-	outside := streams.Outside(stream.EventsNone)
+	return actors.Parts{
+		Archive: archive, Snapshots: snapshots, Log: feedLog{streams.Log()},
+		Checkpoints: cells(stream.BucketCheckpoints), Leases: cells(stream.BucketLeases), Starts: cells(stream.BucketStarts),
+		Outside: streams.Outside(stream.EventsNone), Stored: func(string, string, actors.StoredNews) {},
+	}
+}
+
+// startRig starts a rig whose data is in a folder; inspect and limits as in actors.Options.
+func startRig(t *testing.T, dir string, inspect func(*actors.Arrived), limits ...actors.Limits) *rig {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	server, streams := startStreams(t, dir)
+	t.Cleanup(server.Shutdown)
+	t.Cleanup(streams.Close)
+	archive, snapshots := openStores(t, dir)
 	config := actors.Config{Shards: 4, FlushAge: 50, CheckpointEvery: 100}
 	for _, l := range limits {
 		config.Limits = l
 	}
 	m := actors.NewMember(actors.Options{
-		Name: "rig", Logger: log, Inspect: inspect, Config: config,
-		Parts: actors.Parts{
-			Archive: archive, Snapshots: snapshots, Log: feedLog{streams.Log()},
-			Checkpoints: cells(stream.BucketCheckpoints), Leases: cells(stream.BucketLeases), Starts: cells(stream.BucketStarts), Outside: outside,
-			Stored: func(string, string, actors.StoredNews) {},
-		},
+		Name: "rig", Logger: log, Inspect: inspect, Config: config, Parts: partsOf(t, streams, archive, snapshots),
 	})
 	if err := m.Start(); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/wellhead/wellhead/cluster"
 	"github.com/wellhead/wellhead/internal/testenv"
 	"github.com/wellhead/wellhead/messages"
-	"github.com/wellhead/wellhead/persistence/pebble"
 	"github.com/wellhead/wellhead/stream"
 )
 
@@ -41,33 +39,13 @@ func startSharers(t *testing.T) *sharers {
 	server, streams := startStreams(t, dir)
 	t.Cleanup(server.Shutdown)
 	t.Cleanup(streams.Close)
-	archive, err := pebble.OpenArchive(filepath.Join(dir, "archive"), pebble.Options{Shards: 4, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { archive.Close() })
-	snapshots, err := pebble.OpenSnapshots(filepath.Join(dir, "snapshots"), pebble.Options{Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { snapshots.Close() })
-	cells := func(bucket string) *stream.Cells {
-		c, err := streams.Cells(bucket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
+	archive, snapshots := openStores(t, dir)
 	s := &sharers{streams: streams, handed: make(chan time.Duration, 1024)}
 	for n := range 2 {
 		name := fmt.Sprintf("m%d", n)
 		m := actors.NewMember(actors.Options{
 			Name: name, Logger: log, Config: actors.Config{Shards: 4, FlushAge: 50, CheckpointEvery: 100, SnapshotWithin: 500},
-			Parts: actors.Parts{
-				Archive: archive, Snapshots: snapshots, Log: feedLog{streams.Log()},
-				Checkpoints: cells(stream.BucketCheckpoints), Leases: cells(stream.BucketLeases), Starts: cells(stream.BucketStarts),
-				Outside: streams.Outside(stream.EventsNone), Stored: func(string, string, actors.StoredNews) {},
-			},
+			Parts: partsOf(t, streams, archive, snapshots),
 			Shared: &actors.Shared{
 				Identity: func() (string, string) { return name, "" }, May: func() bool { return true },
 				Peers: otherSharer{s, n}, HandedOver: func(d time.Duration) { s.handed <- d }, Changed: func() {},

@@ -207,3 +207,16 @@ func loadAverage() string {
 	one, _, _ := strings.Cut(string(data), " ")
 	return one
 }
+
+// httpGet asks for a page, until ctx ends. Who reads the body closes it.
+func httpGet(ctx context.Context, url string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}

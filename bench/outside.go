@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,16 +176,12 @@ func (o *outside) consumed(ctx context.Context, consumer string) (delivered, ack
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.monitor+"/jsz?accounts=true&streams=true&consumers=true", nil)
+	body, err := httpGet(ctx, "http://"+o.monitor+"/jsz?accounts=true&streams=true&consumers=true")
 	if err != nil {
 		return 0, 0, err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+	defer func() { _ = body.Close() }()
+	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return 0, 0, fmt.Errorf("the NATS server's monitoring: %w", err)
 	}
 	for _, a := range answer.Accounts {

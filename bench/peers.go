@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -169,16 +168,12 @@ func (b *bench) peer(parts ...string) (string, error) {
 func (m *member) taken(ctx context.Context) (readings, unstored int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.http+"/metrics", nil)
+	body, err := httpGet(ctx, m.http+"/metrics")
 	if err != nil {
 		return 0, 0, err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+	defer func() { _ = body.Close() }()
+	for lines := bufio.NewScanner(body); lines.Scan(); {
 		name, value, _ := strings.Cut(lines.Text(), "} ")
 		name, _, _ = strings.Cut(name, "{")
 		if name != "wellhead_readings_total" && name != "wellhead_shard_pending_messages" {

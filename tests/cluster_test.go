@@ -305,7 +305,7 @@ func TestClusterOrders(t *testing.T) {
 		if err := first.get("/api/v1/cluster", &s); err != nil {
 			return err
 		}
-		if m1, m2 := s.Members[0].InFlightLimit, s.Members[1].InFlightLimit; m1 != 256<<20 || m2 != 192<<20 || second.metric("wellhead_credit_bytes") != 192<<20 {
+		if m1, m2 := s.Members[0].InFlightLimit, s.Members[1].InFlightLimit; m1 != 256<<20 || m2 != 192<<20 || second.counter("wellhead_credit_bytes") != 192<<20 {
 			return fmt.Errorf("in flight at most %d and %d bytes, want 256 and 192 MiB", m1, m2)
 		}
 		return nil

@@ -42,7 +42,7 @@ func TestLimits(t *testing.T) {
 	if got.Limits.InFlight != 512<<20 || got.Limits.Sites["small"] != 1<<20 || got.Limits.SiteUnstored != 64<<20 {
 		t.Errorf("after kill -9: %+v", got)
 	}
-	if total := m.metric("wellhead_credit_bytes"); total != 512<<20 {
+	if total := m.counter("wellhead_credit_bytes"); total != 512<<20 {
 		t.Errorf("wellhead_credit_bytes is %v after kill -9, want 512 MiB", total)
 	}
 	if _, code := run(t, "limits", "set", "--server", m.http, "--site", "small=1"); code != 2 {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -43,7 +42,7 @@ func TestRawFlood(t *testing.T) {
 	if memory > rawFloodMemory {
 		t.Errorf("the member took %d MiB, want at most %d", memory>>20, rawFloodMemory>>20)
 	}
-	if m.metric("wellhead_flow_cut_total") == 0 {
+	if m.counter("wellhead_flow_cut_total") == 0 {
 		t.Error("the client was never cut")
 	}
 }
@@ -96,29 +95,4 @@ func (m *member) peakMemory() int64 {
 	}
 	kilobytes, _ := strconv.ParseInt(string(found[1]), 10, 64)
 	return kilobytes << 10
-}
-
-// metric is a figure of /metrics without labels.
-func (m *member) metric(name string) float64 {
-	m.t.Helper()
-	resp, err := http.Get(m.http + "/metrics")
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				m.t.Fatalf("%s: %v", name, err)
-			}
-			return n
-		}
-	}
-	m.t.Fatalf("/metrics has no %s", name)
-	return 0
 }
