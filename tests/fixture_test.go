@@ -23,7 +23,7 @@ func TestDataOfVersion1Opens(t *testing.T) {
 	if err := os.WriteFile(file, []byte("shards: 4\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, code := run(t, "schema", "status", "--data", dir, "--config", file); code != 0 || !strings.Contains(out, "version 1, this program's is") {
+	if out, code := run(t, "schema", "status", "--data", dir, "--config", file); code != 1 || !strings.Contains(out, "the data has version 1, this program needs version 2") {
 		t.Errorf("schema status: exit %d: %s", code, out)
 	}
 	if _, code := run(t, "schema", "migrate", "--data", dir, "--config", file); code != 0 {

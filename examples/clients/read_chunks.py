@@ -51,8 +51,8 @@ def crc32c(data):
 class Reader:
     """Takes numbers off bytes."""
 
-    def __init__(self, data):
-        self.data, self.at = data, 0
+    def __init__(self, data, version=0):
+        self.data, self.at, self.version = data, 0, version
         self.acc = self.held = 0  # bits taken from the bytes and not used yet
 
     def bytes(self, n):
@@ -89,10 +89,12 @@ class Reader:
         return self.bits(64) if ones == 16 else ones << k | self.bits(k)
 
     def series(self, n):
-        """The n integers of a series (version 2)."""
+        """The n integers of a series (versions 2 and 3)."""
         out = [signed(unzigzag(self.uvarint()))]
         if n == 1:
             return out
+        if self.version == 3:
+            return self.whole_series(out[0], n)
         head = self.byte()
         order, k = head & 3, head >> 2
         if order > 2:
@@ -114,10 +116,24 @@ class Reader:
         self.acc = self.held = 0  # zeros up to a whole byte
         return out
 
+    def whole_series(self, first, n):
+        """The n integers of a series of version 3, whose first has been read."""
+        head = self.byte()
+        if head & 3 > 2 or head > 7:
+            raise Corrupt("a series of an unknown order")
+        order, unit = head & 3, self.uvarint() if head & 4 else 1
+        out, steps, distance = [first], 0, 0
+        while len(out) < n:
+            residual = unzigzag(self.uvarint())
+            distance = residual if order < 2 else distance + residual
+            steps = distance if order == 0 else steps + distance
+            out.append(signed(first + unit * steps))
+        return out
 
-def times_and_sequences(r, version, n):
+
+def times_and_sequences(r, n):
     highest = r.uvarint()
-    if version == 2:
+    if r.version >= 2:
         times = r.series(n)
         return times, [(highest - below) & MASK for below in r.series(n)]
     times, distance = [], 0
@@ -134,10 +150,24 @@ def times_and_sequences(r, version, n):
     return times, sequences
 
 
-def column(r, version, n):
+def bits_of(v):
+    return struct.unpack("<Q", struct.pack("<d", v))[0]
+
+
+def value_of(bits):
+    return struct.unpack("<d", struct.pack("<Q", bits & MASK))[0]
+
+
+def column(r, n):
     """The values of one channel, None where a row has none."""
     head = r.byte()
-    kind, same, power = head & 3, head & 8, 10.0 ** (head >> 4)
+    kind, same, places = head & 3, head & 8, head >> 4
+    near = r.version == 3 and kind == DECIMAL and places == 15 and not same
+    if near:
+        places = r.byte()
+    if places > 9:
+        raise Corrupt("too many decimal places")
+    power = 10.0 ** places
     present = [True] * n
     if head & 4:
         bitmap = r.bytes((n + 7) // 8)
@@ -146,7 +176,7 @@ def column(r, version, n):
         return [None] * n
     count = 1 if same else sum(map(bool, present))
     if kind == DECIMAL:
-        if version == 2:
+        if r.version >= 2:
             integers = r.series(count)
         else:
             integers, last = [], 0
@@ -154,6 +184,8 @@ def column(r, version, n):
                 last += unzigzag(r.uvarint())
                 integers.append(signed(last))
         values = [i / power for i in integers]
+        if near:
+            values = [value_of(bits_of(v) + unzigzag(r.uvarint())) for v in values]
     elif kind == RAW:
         values = [struct.unpack("<d", r.bytes(8))[0] for _ in range(count)]
     else:
@@ -165,7 +197,7 @@ def column(r, version, n):
                 raise Corrupt("a value has more than eight bytes")
             x = int.from_bytes(r.bytes(length), "little")
             last ^= x << 8 * (8 - front - length) if length else 0
-            values.append(struct.unpack("<d", struct.pack("<Q", last))[0])
+            values.append(value_of(last))
     if same:
         values *= n
     values = iter(values)
@@ -173,15 +205,15 @@ def column(r, version, n):
 
 
 def body_rows(version, body):
-    r = Reader(body)
+    r = Reader(body, version)
     n, channels, sections = r.uvarint(), r.uvarint(), r.byte()
-    times, sequences = times_and_sequences(r, version, n)
+    times, sequences = times_and_sequences(r, n)
     counts = r.bytes(n) if sections & COUNTS else [channels] * n
-    columns = [column(r, version, n) for _ in range(channels)]
+    columns = [column(r, n) for _ in range(channels)]
     notes = [""] * n
     if sections & NOTES:
         known = [""] + [r.bytes(r.uvarint()).decode() for _ in range(r.uvarint())]
-        notes = [known[i] for i in (r.series(n) if version == 2 else [r.uvarint() for _ in range(n)])]
+        notes = [known[i] for i in (r.series(n) if version >= 2 else [r.uvarint() for _ in range(n)])]
     quality = [list(r.bytes(r.uvarint())) for _ in range(n)] if sections & QUALITY else [[]] * n
     flags = r.bytes(n) if sections & FLAGS else [0] * n
     if r.at != len(body):
@@ -192,16 +224,18 @@ def body_rows(version, body):
 
 
 def decode(chunk):
-    """The readings of one chunk, in no particular order: merge() them."""
+    """The readings of one chunk, in no particular order: merge() them. A note about a damaged one has none."""
+    if chunk[:1] == b"\x80":
+        return
     r = Reader(chunk)
     while r.at < len(chunk):
         version = r.byte()
-        if version not in (1, 2):
-            raise Corrupt(f"version {version}: this program reads 1 and 2")
+        if version not in (1, 2, 3):
+            raise Corrupt(f"version {version}: this program reads 1, 2 and 3")
         length = r.uvarint()
         checksum = struct.unpack("<I", r.bytes(4))[0]
         body = r.bytes(length)
-        if crc32c(body) != checksum:
+        if crc32c(bytes([version]) + body if version == 3 else body) != checksum:
             raise Corrupt("the checksum is wrong")
         yield from body_rows(version, body)
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/wellhead/wellhead/persistence"
@@ -28,7 +29,7 @@ func wavesWithNoise(n int) []persistence.Row {
 }
 
 func BenchmarkCodec(b *testing.B) {
-	for _, version := range []byte{Version1, Version2} {
+	for _, version := range []byte{Version1, Version2, Version3} {
 		for _, n := range []int{5, 50, 100, 3600} {
 			rows := wavesWithNoise(n)
 			value := encodeRows(version, rows)
@@ -56,5 +57,25 @@ func BenchmarkCodec(b *testing.B) {
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/reading")
 			})
 		}
+	}
+}
+
+// BenchmarkMerge merges an hour of one device out of chunks of so many readings, as a compaction does.
+func BenchmarkMerge(b *testing.B) {
+	for _, n := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("readings=%d", n), func(b *testing.B) {
+			const hour = 3600
+			var chunks [][]byte
+			for part := range slices.Chunk(wavesWithNoise(hour), n) {
+				chunks = append(chunks, encodeRows(Version1, part))
+			}
+			var out []byte
+			b.ReportAllocs()
+			for b.Loop() {
+				out = Merge(chunks)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/hour, "ns/reading")
+			b.ReportMetric(float64(len(out))/hour, "B/reading")
+		})
 	}
 }

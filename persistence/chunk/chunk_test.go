@@ -69,15 +69,22 @@ func newestRows(rows []persistence.Row) []persistence.Row {
 	return out
 }
 
-func values() *rapid.Generator[float64] {
-	return rapid.OneOf(
+func values() *rapid.Generator[float64] { return rapid.OneOf(kinds()...) }
+
+// kinds are the kinds of values that a column may have.
+func kinds() []*rapid.Generator[float64] {
+	return []*rapid.Generator[float64]{
 		rapid.Custom(func(t *rapid.T) float64 { return float64(rapid.Int32().Draw(t, "hundredths")) / 100 }),
 		rapid.Custom(func(t *rapid.T) float64 { return math.Float64frombits(rapid.Uint64().Draw(t, "bits")) }),
+		rapid.Custom(func(t *rapid.T) float64 { // nearly decimal
+			v := float64(rapid.Int32().Draw(t, "thousandths")) / 1000
+			return math.Float64frombits(math.Float64bits(v) + uint64(rapid.Int64Range(-9, 9).Draw(t, "ulps")))
+		}),
 		rapid.SampledFrom([]float64{
 			0, math.Copysign(0, -1), math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat64, math.SmallestNonzeroFloat64, 0.1, 1 << 51, 1<<51 - 1,
 			-(1 << 51), 1 << 53, 1e-9, 1e-10, 123456789.123456789, 1.0 / 3, 2251799813685247.5, 0.000000001, 2251799.813685247, 22517998.13685249,
 		}),
-	)
+	}
 }
 
 // rows draws columns that are alike, as a device's are, and some that are not.
@@ -86,6 +93,9 @@ func drawRows(t *rapid.T) []persistence.Row {
 	sequences := rapid.OneOf(rapid.Uint64Range(1, 9), rapid.Uint64())
 	notes := rapid.OneOf(rapid.Just(""), rapid.SampledFrom([]string{"", "a", "b", strings.Repeat("long", 300)}), rapid.String())
 	column := rapid.OneOf(values(), rapid.Just(rapid.Float64().Draw(t, "constant")))
+	if rapid.Bool().Draw(t, "alike") { // so that whole columns are decimal, nearly so, or neither
+		column = rapid.SampledFrom(kinds()).Draw(t, "kind")
+	}
 	channels := rapid.SampledFrom([]int{0, 1, 3, 64}).Draw(t, "channels")
 	plain := rapid.Bool().Draw(t, "plain")
 	n := rapid.IntRange(1, 40).Draw(t, "rows")
@@ -107,7 +117,7 @@ func drawRows(t *rapid.T) []persistence.Row {
 }
 
 func drawVersion(t *rapid.T) byte {
-	return rapid.SampledFrom([]byte{Version1, Version2}).Draw(t, "version")
+	return rapid.SampledFrom([]byte{Version1, Version2, Version3}).Draw(t, "version")
 }
 
 func TestChunkRoundTrip(t *testing.T) {
@@ -161,10 +171,16 @@ func TestSeries(t *testing.T) {
 				want[i+1] += want[i]
 			}
 		}
-		var e Encoder
+		if unit := rapid.OneOf(rapid.Just(int64(1)), rapid.Int64()).Draw(t, "unit"); unit != 1 {
+			for i := range want {
+				want[i] *= unit
+			}
+		}
+		version := rapid.SampledFrom([]byte{Version2, Version3}).Draw(t, "version")
+		e := Encoder{Version: version}
 		coded := e.appendSeries(nil, want)
 		got := make([]int64, len(want))
-		r := reader{data: coded}
+		r := reader{data: coded, version: version}
 		r.series(got)
 		if r.bad != "" || len(r.data) > 0 || !slices.Equal(got, want) {
 			t.Fatalf("got %d, %d bytes left, %q", got, len(r.data), r.bad)
@@ -218,15 +234,26 @@ func TestChunkFormat(t *testing.T) {
 		{Time: 2000, Sequence: 6, Values: []float64{1.5, 2, math.Pi, 7}, Note: "ok", Quality: []uint8{0, 3}},
 		{Time: 3001, Sequence: 6, Values: []float64{-1.5}, Flags: 1, Note: "ok"},
 	}
-	for version, want := range map[byte]string{
-		Version1: "013ca18b649903040f06d00fd00f0201020004040121fa0132d70405020407039a9999999999b93f182d4454fb2109400d030e01026f6b0001010002000300000001",
-		Version2: "023f7e9ef8c503040f06d00f02d00f0302010104040121fa0122324b0405020407039a9999999999b93f182d4454fb2109400d030e01026f6b000202010002000300000001",
+	inSteps := []persistence.Row{ // of a quarter, and of a tenth that is computed; times of whole seconds
+		{Time: 1000, Sequence: 5, Values: []float64{20.75, 0.1}},
+		{Time: 3000, Sequence: 6, Values: []float64{20.25, 0.2}},
+		{Time: 4000, Sequence: 7, Values: []float64{21.5, 0.30000000000000004}},
+	}
+	for _, c := range []struct {
+		version byte
+		rows    []persistence.Row
+		want    string
+	}{
+		{Version1, rows, "013ca18b649903040f06d00fd00f0201020004040121fa0132d70405020407039a9999999999b93f182d4454fb2109400d030e01026f6b0001010002000300000001"},
+		{Version2, rows, "023f7e9ef8c503040f06d00f02d00f0302010104040121fa0122324b0405020407039a9999999999b93f182d4454fb2109400d030e01026f6b000202010002000300000001"},
+		{Version3, rows, "03406cc6d18e03040f06d00f02d00f020201010004040121fa010619021905020407039a9999999999b93f182d4454fb2109400d030e01026f6b000202010002000300000001"},
+		{Version3, inSteps, "031f93bb14bf03020007d00f06e80704010402010021b6200619030ef10102020200000002"},
 	} {
-		value := encodeRows(version, rows)
-		if got := hex.EncodeToString(value); got != want {
-			t.Errorf("the format of version %d has changed:\n got %s\nwant %s", version, got, want)
+		value := encodeRows(c.version, c.rows)
+		if got := hex.EncodeToString(value); got != c.want {
+			t.Errorf("the format of version %d has changed:\n got %s\nwant %s", c.version, got, c.want)
 		}
-		old, err := hex.DecodeString(want)
+		old, err := hex.DecodeString(c.want)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,16 +261,19 @@ func TestChunkFormat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(rows, got, sameRows); diff != "" {
-			t.Errorf("version %d: rows (-want +got):\n%s", version, diff)
+		if diff := cmp.Diff(c.rows, got, sameRows); diff != "" {
+			t.Errorf("version %d: rows (-want +got):\n%s", c.version, diff)
 		}
 	}
 }
 
 // TestCorruptChunk turns every bit and cuts at every byte: each must be an error.
 func TestCorruptChunk(t *testing.T) {
-	rows := []persistence.Row{{Time: 1000, Sequence: 5, Values: []float64{1.25, 2}}, {Time: 2000, Sequence: 6, Values: []float64{1.5, math.Pi}, Note: "note"}}
-	for _, version := range []byte{Version1, Version2} {
+	rows := []persistence.Row{
+		{Time: 1000, Sequence: 5, Values: []float64{1.25, 2, 0.1}},
+		{Time: 2000, Sequence: 6, Values: []float64{1.5, math.Pi, 0.30000000000000004}, Note: "note"},
+	}
+	for _, version := range []byte{Version1, Version2, Version3} {
 		testCorruptChunk(t, encodeRows(version, rows))
 	}
 }
@@ -273,11 +303,11 @@ func chunkSeeds() [][]byte {
 	rows := []persistence.Row{
 		{Time: 1000, Sequence: 5, Values: []float64{1.25, math.NaN(), 0.1}},
 		{Time: 2000, Sequence: 6, Values: []float64{1.5, 2, math.Pi}, Note: "ok", Quality: []uint8{0, 3}},
-		{Time: -3001, Sequence: 1, Values: []float64{-1.5}, Flags: 1, Note: "other"},
+		{Time: -3001, Sequence: 1, Values: []float64{-1.5, 250, 0.30000000000000004}, Flags: 1, Note: "other"},
 	}
 	var seeds [][]byte
 	for i := range rows {
-		for _, version := range []byte{Version1, Version2} {
+		for _, version := range []byte{Version1, Version2, Version3} {
 			seeds = append(seeds, encodeRows(version, rows[i:]), encodeRows(version, rows[:i+1]))
 		}
 	}
@@ -294,7 +324,7 @@ func FuzzChunk(f *testing.F) {
 		f.Add(first.version, first.body)
 	}
 	f.Fuzz(func(t *testing.T, version byte, body []byte) {
-		version = Version1 + version&1
+		version = Version1 + version%3
 		var b Block
 		if err := b.decodeBody(version, body); err != nil {
 			if !errors.Is(err, ErrCorrupt) {

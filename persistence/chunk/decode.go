@@ -9,8 +9,9 @@ import (
 
 // reader reads a body. After the first failure it gives zeros and remembers what was wrong.
 type reader struct {
-	data []byte
-	bad  string
+	data    []byte
+	version byte // of the chunk
+	bad     string
 }
 
 func (r *reader) fail(what string) {
@@ -54,12 +55,12 @@ func (r *reader) byte() byte {
 
 // decodeBody appends the rows of one body to b. On an error b holds a mixture and must be reset.
 // It never allocates more than a fixed multiple of what the body's length allows: each row costs at
-// least two bytes in version 1, two bits in version 2.
+// least two bytes in versions 1 and 3, two bits in version 2.
 func (b *Block) decodeBody(version byte, body []byte) error {
-	r := reader{data: body}
-	least := uint64(1) // bytes of four rows
-	if version == Version1 {
-		least = 8
+	r := reader{data: body, version: version}
+	least := uint64(8) // bytes of four rows
+	if version == Version2 {
+		least = 1
 	}
 	rows, channels, sections := r.uvarint(), r.uvarint(), r.byte()
 	if rows == 0 || rows > maxFrameRows || least*rows > 4*uint64(len(body)) {
@@ -70,7 +71,7 @@ func (b *Block) decodeBody(version byte, body []byte) error {
 	}
 	b.widen(int(channels))
 	from, n := b.Len(), int(rows)
-	if version == Version2 {
+	if version >= Version2 {
 		b.decodeTimeSeries(&r, n)
 	} else {
 		b.decodeTimes(&r, n)
@@ -83,14 +84,14 @@ func (b *Block) decodeBody(version byte, body []byte) error {
 	b.values = b.values[:need]
 	for c := range b.stride {
 		if c < int(channels) {
-			b.decodeColumn(&r, version, c, from, n)
+			b.decodeColumn(&r, c, from, n)
 			continue
 		}
 		for at := from*b.stride + c; at < need; at += b.stride {
 			b.values[at] = math.NaN()
 		}
 	}
-	b.decodeNotes(&r, version, from, n, sections&sectionNotes != 0)
+	b.decodeNotes(&r, from, n, sections&sectionNotes != 0)
 	b.decodeQuality(&r, from, n, sections&sectionQuality != 0)
 	b.decodeFlags(&r, from, n, sections&sectionFlags != 0)
 	if r.bad == "" && len(r.data) > 0 {
@@ -122,7 +123,7 @@ func (b *Block) decodeTimes(r *reader, n int) {
 	}
 }
 
-// decodeTimeSeries is decodeTimes of version 2.
+// decodeTimeSeries is decodeTimes of versions 2 and 3.
 func (b *Block) decodeTimeSeries(r *reader, n int) {
 	highest := r.uvarint()
 	b.integers = slices.Grow(b.integers[:0], n)[:n]
@@ -155,9 +156,13 @@ func (b *Block) decodeCounts(r *reader, n, channels int, sections byte) {
 	}
 }
 
-func (b *Block) decodeColumn(r *reader, version byte, channel, from, n int) {
+func (b *Block) decodeColumn(r *reader, channel, from, n int) {
 	head := r.byte()
 	kind, places := head&columnKind, head>>placesShift
+	near := r.version == Version3 && kind == columnDecimal && places == nearPlaces && head&columnSame == 0
+	if near {
+		places = r.byte()
+	}
 	if places > maxPlaces {
 		r.fail("too many decimal places")
 		places = 0
@@ -168,8 +173,11 @@ func (b *Block) decodeColumn(r *reader, version byte, channel, from, n int) {
 			return
 		}
 	}
-	if version == Version2 && kind == columnDecimal && head&columnSame == 0 {
+	if r.version >= Version2 && kind == columnDecimal && head&columnSame == 0 {
 		b.decodeDecimals(r, presence, powers[places], channel, from, n)
+		if near {
+			b.addUlps(r, channel, from, n)
+		}
 		return
 	}
 	var d columnDecoder
@@ -259,7 +267,7 @@ func (d *columnDecoder) xor() uint64 {
 	return x << (8 * ((8 - front - n) & 7))
 }
 
-func (b *Block) decodeNotes(r *reader, version byte, from, n int, present bool) {
+func (b *Block) decodeNotes(r *reader, from, n int, present bool) {
 	if !present {
 		if len(b.notes) > 0 {
 			b.notes = grow(b.notes, from+n)
@@ -276,13 +284,13 @@ func (b *Block) decodeNotes(r *reader, version byte, from, n int, present bool) 
 		dict[i] = string(r.bytes(r.uvarint()))
 	}
 	b.notes = grow(b.notes, from)
-	if version == Version2 {
+	if r.version >= Version2 {
 		b.integers = slices.Grow(b.integers[:0], n)[:n]
 		r.series(b.integers)
 	}
 	for i := range n {
 		var index uint64
-		if version == Version2 {
+		if r.version >= Version2 {
 			index = uint64(b.integers[i])
 		} else {
 			index = r.uvarint()

@@ -19,7 +19,8 @@ import (
 
 // A chunk is one or more frames, in the order they were written:
 //
-//	frame    version (1 byte = 1 or 2), uvarint length of body, crc32c of body (4 bytes, little endian), body
+//	frame    version (1 byte = 1, 2 or 3), uvarint length of body, crc32c of body, in version 3 of version and
+//	         body (4 bytes, little endian), body
 //	body     uvarint rows (1 … maxFrameRows), uvarint channels (0 … 64), sections (1 byte),
 //	         uvarint highest sequence, times, sequences, [counts], columns, [notes], [quality], [flags]
 //	times    zigzag of the first; zigzag of the second's distance; then zigzag of each change of distance
@@ -42,17 +43,20 @@ import (
 //	raw      8 bytes a value, little endian: random bits, where xor would be longer
 //
 // Version 2 codes as a series (see series.go): times; highest - each sequence; each decimal column's
-// integers; and each row's index of a note.
+// integers; and each row's index of a note. Version 3 does so too, with series of whole bytes (see whole.go), and
+// codes a column of numbers that only almost have a decimal resolution as decimal with ulps (see near.go).
 //
 // Every float64 comes back bit by bit, except that all NaN are one: omitted. All arithmetic on times
 // and sequences wraps around, so that any int64 and uint64 can be coded.
 
 const (
-	// Version1 is what Pebble writes, and compresses once more in its tables. Version2 packs numbers by
+	// Version1 is what Pebble appends, and compresses once more in its tables. Version2 packs numbers by
 	// bits: measured on the simulated fleet, 100 readings of 4 channels a chunk, 5.4 instead of 8.5 B a
-	// reading. Both are read everywhere.
+	// reading. Version3 is what Merge makes of many rows: it looks longer for what columns have in common and
+	// leaves the rest to the compression of the table. All are read everywhere.
 	Version1 = 1
 	Version2 = 2
+	Version3 = 3
 
 	// maxFrameRows bounds what one frame can decode to: 8192 rows x 64 channels are 4 MiB. Frames that
 	// are half full or more are not merged into others, so the cost of merging a slice stays linear
@@ -95,10 +99,12 @@ var (
 // Encoder turns blocks into frames. It keeps its scratch memory; not for concurrent use.
 type Encoder struct {
 	Block   Block // what is encoded
-	Version byte  // Version1 or Version2; 0 = Version1
+	Version byte  // Version1, Version2 or Version3; 0 = Version1
 
 	column    []float64
 	integers  []int64
+	ulps      []uint64
+	steps     []int64
 	residuals []uint64
 	body      []byte
 	dict      map[string]uint64
@@ -116,10 +122,22 @@ func (e *Encoder) AppendFrames(dst []byte, from, to int) []byte {
 
 func (e *Encoder) appendFrame(dst []byte, from, to int) []byte {
 	e.encodeBody(from, to)
+	at := len(dst)
 	dst = append(dst, max(e.Version, Version1))
 	dst = binary.AppendUvarint(dst, uint64(len(e.body)))
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(e.body, castagnoli))
+	dst = binary.LittleEndian.AppendUint32(dst, checksum(dst[at], e.body))
 	return append(dst, e.body...)
+}
+
+// version3Sum is the checksum of version 3's first byte.
+var version3Sum = crc32.Checksum([]byte{Version3}, castagnoli)
+
+// checksum is of the body alone in versions 1 and 2, which are two bits apart. A bit turned must not make them 3.
+func checksum(version byte, body []byte) uint32 {
+	if version == Version3 {
+		return crc32.Update(version3Sum, castagnoli, body)
+	}
+	return crc32.Checksum(body, castagnoli)
 }
 
 func (e *Encoder) encodeBody(from, to int) {
@@ -146,7 +164,7 @@ func (e *Encoder) encodeBody(from, to int) {
 	out := binary.AppendUvarint(e.body[:0], uint64(n))
 	out = binary.AppendUvarint(out, uint64(channels))
 	out = append(out, sections)
-	if e.Version == Version2 {
+	if e.Version >= Version2 {
 		out = e.appendTimeSeries(out, b.times[from:to], b.sequences[from:to])
 	} else {
 		out = appendTimes(out, b.times[from:to], b.sequences[from:to])
@@ -196,7 +214,7 @@ func appendTimes(out []byte, times []int64, sequences []uint64) []byte {
 	return out
 }
 
-// appendTimeSeries is appendTimes of version 2.
+// appendTimeSeries is appendTimes of versions 2 and 3.
 func (e *Encoder) appendTimeSeries(out []byte, times []int64, sequences []uint64) []byte {
 	highest := slices.Max(sequences)
 	out = binary.AppendUvarint(out, highest)
@@ -237,17 +255,30 @@ func (e *Encoder) appendColumn(out []byte, channel, from, to int) []byte {
 		col = col[:1]
 	}
 	places, decimal := e.decimal(col)
-	if decimal {
+	near := false
+	if !decimal && e.Version == Version3 {
+		places, near = e.nearDecimal(col)
+	}
+	switch {
+	case decimal:
 		head |= columnDecimal | byte(places)<<placesShift
-	} else {
+	case near:
+		head |= columnDecimal | nearPlaces<<placesShift
+	default:
 		head |= columnXor
 	}
 	at := len(out)
 	out = append(out, head)
+	if near {
+		out = append(out, byte(places))
+	}
 	if presence {
 		out = b.appendPresence(out, channel, from, to)
 	}
-	if decimal && e.Version == Version2 {
+	if near {
+		return e.appendUlps(e.appendSeries(out, e.integers))
+	}
+	if decimal && e.Version >= Version2 {
 		return e.appendSeries(out, e.integers)
 	}
 	if decimal {
@@ -372,7 +403,7 @@ func (e *Encoder) appendNotes(out []byte, notes []string) []byte {
 		e.integers = append(e.integers, int64(e.dict[note])) // "" is not in it: 0
 	}
 	clear(e.dict)
-	if e.Version == Version2 {
+	if e.Version >= Version2 {
 		return e.appendSeries(out, e.integers)
 	}
 	for _, index := range e.integers {
@@ -390,8 +421,8 @@ type frame struct {
 
 // nextFrame cuts the first frame off value.
 func nextFrame(value []byte) (f frame, rest []byte, err error) {
-	if len(value) == 0 || value[0] != Version1 && value[0] != Version2 {
-		return f, nil, fmt.Errorf("%w: it does not begin with version %d or %d", ErrCorrupt, Version1, Version2)
+	if len(value) == 0 || value[0] < Version1 || value[0] > Version3 {
+		return f, nil, fmt.Errorf("%w: it does not begin with a version from %d to %d", ErrCorrupt, Version1, Version3)
 	}
 	f.version = value[0]
 	length, n := binary.Uvarint(value[1:])
@@ -402,7 +433,7 @@ func nextFrame(value []byte) (f frame, rest []byte, err error) {
 	sum := binary.LittleEndian.Uint32(value[at:])
 	f.all, rest = value[:at+4+int(length)], value[at+4+int(length):]
 	f.body = f.all[at+4:]
-	if got := crc32.Checksum(f.body, castagnoli); got != sum {
+	if got := checksum(f.version, f.body); got != sum {
 		return f, nil, fmt.Errorf("%w: checksum is %08x, not %08x", ErrCorrupt, got, sum)
 	}
 	rows, n := binary.Uvarint(f.body)

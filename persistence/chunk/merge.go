@@ -8,6 +8,10 @@ import (
 
 var encoders = sync.Pool{New: func() any { return new(Encoder) }}
 
+// denseRows is from how many rows on a merged frame is of version 3. With half as many it spares a tenth of the recorded wells' bytes
+// and costs the simulated fleet 4 %.
+const denseRows = 32
+
 // Merge merges chunks of one device, oldest first, into one. Frames that are at least half full are left
 // alone, see maxFrameRows; readers put all frames in order anyway. When one frame is corrupt the values
 // are only put side by side, as they are.
@@ -23,6 +27,9 @@ func Merge(values [][]byte) []byte {
 	out := make([]byte, 0, size)
 	flush := func() {
 		b.Normalize()
+		if e.Version = Version1; b.Len() >= denseRows {
+			e.Version = Version3
+		}
 		out = e.AppendFrames(out, 0, b.Len())
 		b.Reset()
 	}

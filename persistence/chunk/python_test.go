@@ -39,7 +39,7 @@ func TestPythonReadsChunks(t *testing.T) {
 			}
 		}
 		all = append(all, rows...)
-		lines.WriteString(hex.EncodeToString(encodeRows(Version1+byte(i%2), rows)) + "\n")
+		lines.WriteString(hex.EncodeToString(encodeRows(Version1+byte(i%3), rows)) + "\n")
 	}
 	file := filepath.Join(t.TempDir(), "chunks")
 	if err := os.WriteFile(file, lines.Bytes(), 0o600); err != nil {

@@ -23,18 +23,32 @@ const mostOnes = 16
 
 // appendSeries appends the series of v, which is not empty.
 func (e *Encoder) appendSeries(dst []byte, v []int64) []byte {
+	if e.Version == Version3 {
+		return e.appendWholeSeries(dst, v)
+	}
 	dst = appendVarint(dst, zigzag(v[0]))
 	if len(v) == 1 {
 		return dst
 	}
 	order := orderOf(v)
+	residuals := e.residualsOf(v, order)
+	packed := residuals
+	if order == 2 {
+		packed = residuals[1:]
+	}
+	k := riceParameter(packed)
+	dst = append(dst, byte(order)|byte(k)<<2)
+	if order == 2 {
+		dst = appendVarint(dst, residuals[0])
+	}
+	return appendRice(dst, packed, k)
+}
+
+// residualsOf returns the zigzag of the residual of each integer but the first, good until it is called again.
+func (e *Encoder) residualsOf(v []int64, order int) []uint64 {
 	residuals := e.residuals[:0]
 	first, last, distance := v[0], v[0], int64(0)
-	rest := v[1:]
-	if order == 2 {
-		last, distance, rest = v[1], v[1]-v[0], v[2:]
-	}
-	for _, x := range rest {
+	for _, x := range v[1:] {
 		d := x - last
 		switch order {
 		case 0:
@@ -46,25 +60,24 @@ func (e *Encoder) appendSeries(dst []byte, v []int64) []byte {
 		}
 		last, distance = x, d
 	}
-	k := riceParameter(residuals)
-	dst = append(dst, byte(order)|byte(k)<<2)
-	if order == 2 {
-		dst = appendVarint(dst, zigzag(v[1]-v[0]))
-	}
 	e.residuals = residuals
-	return appendRice(dst, residuals, k)
+	return residuals
 }
 
-// orderOf returns the order whose residuals have the fewest bits.
+// orderOf returns the order whose residuals have the fewest bits. Of many integers it looks at some, every seventh: what a
+// device repeats every 5, 10 or 60 readings is then seen in all its parts.
 func orderOf(v []int64) int {
-	var length [3]int
-	last, distance := v[0], v[1]-v[0]
-	for _, x := range v[1:] {
-		d := x - last
-		length[0] += bits.Len64(zigzag(x - v[0]))
+	every := 1
+	if len(v) > 1024 {
+		every = 7
+	}
+	first := bits.Len64(zigzag(v[1] - v[0]))
+	length := [3]int{first, first, 0}
+	for i := 2; i < len(v); i += every {
+		d := v[i] - v[i-1]
+		length[0] += bits.Len64(zigzag(v[i] - v[0]))
 		length[1] += bits.Len64(zigzag(d))
-		length[2] += bits.Len64(zigzag(d - distance))
-		last, distance = x, d
+		length[2] += bits.Len64(zigzag(d - (v[i-1] - v[i-2])))
 	}
 	best := 1
 	for order, n := range length {
@@ -191,6 +204,10 @@ func (b *bitReader) rice(k int) uint64 {
 
 // series reads n integers into out[:n].
 func (r *reader) series(out []int64) {
+	if r.version == Version3 {
+		r.wholeSeries(out)
+		return
+	}
 	first := unzigzag(r.uvarint())
 	out[0] = first
 	if len(out) == 1 {

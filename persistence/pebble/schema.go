@@ -13,8 +13,10 @@ import (
 )
 
 // migrations take data of the version that is their key to the next one. Each must be safe to run again
-// after it was broken off. Version 1 is the first there was.
-var migrations = map[int]func(*pebble.DB) error{}
+// after it was broken off. Version 1 is the first there was; what it has is read as it is.
+var migrations = map[int]func(*pebble.DB) error{
+	1: func(*pebble.DB) error { return nil },
+}
 
 // Schema tells which version the database in dir has; part is "archive" or "snapshots". It changes nothing, and fails while another process
 // has the database open.

@@ -24,8 +24,9 @@ import (
 	"github.com/wellhead/wellhead/persistence"
 )
 
-// layoutVersion is raised when older programs could not read what newer ones write.
-const layoutVersion = 1
+// layoutVersion is raised when older programs could not read what newer ones write. Since 2 the archive has chunks of
+// version 3.
+const layoutVersion = 2
 
 // closeDeadline bounds Close: a database whose disk failed may hold its locks for ever. A full one is
 // not waited for as long: it may stay full for days.
