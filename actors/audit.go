@@ -394,7 +394,7 @@ func (m *Member) recountShard(ctx context.Context, shard messages.Shard, site st
 			r.Count(row.Time, row.Values)
 			return true
 		})
-		if err == nil && r.Readings > 0 {
+		if err = m.met(ctx, id, 0, from, to, err); err == nil && r.Readings > 0 {
 			err = told(id, r)
 		}
 	}

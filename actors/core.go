@@ -128,18 +128,23 @@ type core struct {
 	savedAt  int64
 	purged   purgeState
 	spare    spareParts
+	repairs  repairs
 	stats    Stats
 }
 
 // Stats are figures of a shard for metrics; all but the gauges only grow while the shard lives.
 type Stats struct {
-	Counts        messages.Counts              // decided in this life, replayed ones too
-	Replayed      uint64                       // readings taken in again from below `stored`
-	Rejected      [messages.RejectKinds]uint64 // by kind
-	Repeated      uint64                       // batches that came again
-	Rollups       uint64
-	Recomputed    uint64
-	RollupsKept   uint64 // not recomputed: rows they count have expired
+	Counts      messages.Counts              // decided in this life, replayed ones too
+	Replayed    uint64                       // readings taken in again from below `stored`
+	Rejected    [messages.RejectKinds]uint64 // by kind
+	Repeated    uint64                       // batches that came again
+	Rollups     uint64
+	Recomputed  uint64
+	RollupsKept uint64 // not recomputed: rows they count have expired
+
+	// Stretches of damaged readings and rollups: written again whole, and not or not whole.
+	ChunksRepaired, ChunksLost, RollupsRepaired, RollupsLost uint64
+
 	Snapshots     uint64
 	Checkpoints   uint64
 	Panics        uint64
@@ -173,6 +178,10 @@ func (s *Stats) addCounters(s2 Stats) {
 		{&s.Rollups, &s2.Rollups},
 		{&s.Recomputed, &s2.Recomputed},
 		{&s.RollupsKept, &s2.RollupsKept},
+		{&s.ChunksRepaired, &s2.ChunksRepaired},
+		{&s.ChunksLost, &s2.ChunksLost},
+		{&s.RollupsRepaired, &s2.RollupsRepaired},
+		{&s.RollupsLost, &s2.RollupsLost},
 		{&s.Snapshots, &s2.Snapshots},
 		{&s.Checkpoints, &s2.Checkpoints},
 		{&s.Panics, &s2.Panics},
@@ -218,6 +227,7 @@ func newCore(shard messages.Shard, cfg Config, plan Plan, fx effects, rnd *rand.
 		dirty:     map[bucketKey]*dirtyBucket{},
 
 		rejectedNow: map[messages.DeviceID]*rejectedNews{},
+		repairs:     repairs{tried: map[repairKey]int64{}},
 	}
 	c.current.ProducersStored = plan.Checkpoint.ProducersStored.clone()
 	c.savedAt = now
@@ -352,6 +362,7 @@ func (c *core) tick(now int64, caughtUp bool) {
 	c.stepCheckpoint()
 	c.stepPurge()
 	c.stepRetire()
+	c.stepRepair()
 	c.endStep()
 }
 

@@ -20,7 +20,10 @@ type dirtyBucket struct {
 	writeTime int64
 	after     uint64  // every gather up to this one must be appended first
 	messages  []int32 // that wait
+	asked     int64   // when it was asked for, ms
+	repairs   []*repairJob
 	running   bool
+	kept      bool // the archive's stays
 	void      bool // its device was deleted
 }
 
@@ -30,26 +33,35 @@ func (c *core) addDirty(e *entry, list []Dirty) {
 		if c.replaying(d.Sequence) {
 			continue
 		}
-		key := bucketKey{e, d.Step, d.Start}
-		b := c.dirty[key]
-		if b == nil || b.running {
-			b = &dirtyBucket{key: key}
-			c.dirty[key] = b
-			c.dirtyWaiting = append(c.dirtyWaiting, b)
-		}
-		if d.Sequence >= b.sequence {
-			b.sequence, b.writeTime = d.Sequence, d.WriteTime
-		}
-		if len(c.gather.batch.Devices) > 0 { // an empty one need never be appended
-			b.after = c.gather.no
-		} else {
-			b.after = c.gather.no - 1
-		}
+		b := c.touch(bucketKey{e, d.Step, d.Start}, d.Sequence, d.WriteTime)
 		if name := c.nameOf(d.Sequence); name != noMessage {
 			c.inFlight.at(name).open++
 			b.messages = append(b.messages, name)
 		}
 	}
+}
+
+// touch has a rollup computed once all that is gathered so far is stored.
+func (c *core) touch(key bucketKey, sequence uint64, writeTime int64) *dirtyBucket {
+	b := c.dirty[key]
+	if b == nil || b.running {
+		b = &dirtyBucket{key: key}
+		c.dirty[key] = b
+		c.dirtyWaiting = append(c.dirtyWaiting, b)
+	}
+	if sequence >= b.sequence {
+		b.sequence, b.writeTime = sequence, writeTime
+	}
+	b.after = c.gathered()
+	return b
+}
+
+// gathered returns the number of the gather up to which all must be appended for all that was gathered so far to be stored.
+func (c *core) gathered() uint64 {
+	if len(c.gather.batch.Devices) == 0 { // an empty one need never be appended
+		return c.gather.no - 1
+	}
+	return c.gather.no
 }
 
 // forgetDirty lets go of a deleted device's rollups. Those that wait for their turn are passed over there.
@@ -81,6 +93,10 @@ func (c *core) finishBucket(b *dirtyBucket) {
 	for _, name := range list {
 		c.close(name)
 	}
+	for _, j := range b.repairs {
+		c.bucketDone(j, b.key, b.kept)
+	}
+	b.repairs = nil
 }
 
 // appendedThrough returns the number of a gather up to which all are appended.
@@ -105,6 +121,7 @@ func (c *core) wakeDirty() {
 	clear(c.dirtyWaiting[len(kept):])
 	c.dirtyWaiting = kept
 	c.computeNext()
+	c.wakeRepair()
 }
 
 func (c *core) computeNext() {
@@ -118,7 +135,7 @@ func (c *core) computeNext() {
 			c.dirtyWaiting = append(c.dirtyWaiting, b) // touched again meanwhile, or about to be deleted
 			continue
 		}
-		b.running = true
+		b.running, b.asked = true, c.now
 		c.computing++
 		c.fx.recompute(&recomputeJob{bucket: b})
 	}
@@ -142,6 +159,7 @@ func (c *core) recomputed(j *recomputeJob, row persistence.RollupRow, kept bool,
 	switch {
 	case b.void:
 	case kept:
+		b.kept = true
 		c.stats.RollupsKept++
 	default:
 		c.stats.Recomputed++

@@ -89,14 +89,21 @@ func (c *core) flush() {
 // member's CPU went into looking through them for garbage (measured).
 const behindAfter = 300
 
+// outdated is how old what was pulled last must be for nobody to gain by pulling more while the archive fails; ms.
+const outdated = 10_000
+
 // behind tells whether the archive works and does not keep up: as many appends as may be are under way and the next is
 // full, or it takes long for as much as makes a flush due. Without the first a shard took in, in the time until the second
 // was seen, what a slow archive stored in a minute, and then nothing for that minute. A smaller append that waits for a slow
 // disk holds nobody up, least of all those who listen to what comes meanwhile. While the archive fails pulling goes on as
-// far as there is credit: what comes meanwhile is seen in windows and by subscribers.
+// far as there is credit, so that what comes meanwhile is seen in windows and by subscribers; but not where they see what came
+// long ago: there it would only move a backlog from the stream into memory.
 func (c *core) behind() bool {
-	if c.draining || c.storeFails() {
+	if c.draining {
 		return false
+	}
+	if c.storeFails() {
+		return c.now-c.arrival > outdated
 	}
 	if c.flushing >= c.cfg.FlushParallel && c.gather.bytes >= c.cfg.FlushBytes {
 		return true

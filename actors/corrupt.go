@@ -12,14 +12,15 @@ import (
 type Corruption struct {
 	What               string // CorruptSnapshot, CorruptChunk or CorruptRollup
 	Device             messages.DeviceID
-	persistence.Damage // the event times it is about; of a snapshot only Err
+	Step               messages.Step // of a rollup
+	persistence.Damage               // the event times it is about; of a snapshot only Err
 }
 
 // What can be corrupt.
 const (
 	CorruptSnapshot = "snapshot" // its device is rebuilt from the archive, and has another one after the next round
-	CorruptChunk    = "chunk"    // the readings in it are lost to windows and rollups until it is repaired
-	CorruptRollup   = "rollup"   // computed again when its readings change
+	CorruptChunk    = "chunk"    // written again as far as window and stream still have its readings
+	CorruptRollup   = "rollup"   // computed again, if its readings are there
 )
 
 // found reports a corruption.
@@ -29,11 +30,14 @@ func (x *executor) found(c Corruption) {
 	}
 }
 
-// corrupt logs and counts what one of the shard's stores has damaged. A store that lost a file brings
+// corrupt logs and counts what one of the shard's stores has damaged, and has the shard repair it. A store that lost a file brings
 // thousands at once: of each kind the log names some each few seconds, the count has all.
 func (m *Member) corrupt(shard messages.Shard, c Corruption) {
 	if m.parts.Corrupt != nil {
 		m.parts.Corrupt(c.What)
+	}
+	if c.What != CorruptSnapshot {
+		m.tell(shard, func(core *core) { core.repair(c.Device, c.Step, c.From, c.To) })
 	}
 	unsaid, say := m.complaints.few("corrupt "+c.What, time.Now())
 	if !say {
@@ -47,6 +51,8 @@ func (m *Member) corrupt(shard messages.Shard, c Corruption) {
 }
 
 // timeAttr is an event time for the log.
-func timeAttr(name string, ms int64) slog.Attr {
-	return slog.String(name, time.UnixMilli(max(minTime, min(maxTime, ms))).UTC().Format(time.RFC3339Nano))
+func timeAttr(name string, ms int64) slog.Attr { return slog.String(name, timeText(ms)) }
+
+func timeText(ms int64) string {
+	return time.UnixMilli(max(minTime, min(maxTime, ms))).UTC().Format(time.RFC3339Nano)
 }

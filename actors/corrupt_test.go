@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
@@ -121,5 +122,41 @@ func TestDamagedChunkEndsNothing(t *testing.T) {
 	x.corrupt = nil // a question must not be answered from a part
 	if _, _, err := x.recompute(t.Context(), &dirtyBucket{key: key}); !errors.Is(err, persistence.ErrCorrupt) {
 		t.Errorf("asked: got error %v", err)
+	}
+}
+
+// TestDamagedRollupOfExpiredReadings damages the rollups of two hours, of which the first may have lost readings to
+// its retention: only the second is computed again.
+func TestDamagedRollupOfExpiredReadings(t *testing.T) {
+	const hour = int64(messages.Hour)
+	a := newSimArchive()
+	var rows []persistence.Row
+	for n := range 2 * hour / 60_000 {
+		rows = append(rows, persistence.Row{Time: simStart + n*60_000, Sequence: uint64(n + 1), WriteTime: n + 1, Values: []float64{1}})
+	}
+	if err := a.Append(t.Context(), &persistence.Batch{Devices: []persistence.DeviceRows{{Device: testID, Rows: rows}}}); err != nil {
+		t.Fatal(err)
+	}
+	a.damage(testID, messages.Hour, simStart, simStart+2*hour-1)
+	now := simStart + 3*hour
+	x := &executor{archive: a, corrupt: func(Corruption) {}, limits: &Limits{Classes: persistence.Classes{"raw": {Readings: 150 * time.Minute}, "default": {}}}}
+	j := &repairJob{key: repairKey{testID, messages.Hour}, from: simStart, to: now, now: now, sequence: 200}
+	r, err := x.repair(t.Context(), j)
+	if err != nil || len(r.losses) != 1 {
+		t.Fatalf("losses %+v, %v", r.losses, err)
+	}
+	j.stage, j.losses = recovering, r.losses
+	r, err = x.repair(t.Context(), j)
+	if err != nil || len(r.starts) != 1 || r.starts[0] != simStart+hour {
+		t.Fatalf("to be computed: %v, %v", r.starts, err)
+	}
+	if left := leftOf(j.losses, r.above, 120)[0]; left.From != simStart || left.To < simStart || left.To >= simStart+hour {
+		t.Errorf("left of the loss: %+v", left)
+	}
+	for start, want := range map[int64]bool{simStart: true, simStart + hour: false} {
+		b := &dirtyBucket{key: bucketKey{&entry{id: testID}, messages.Hour, start}, asked: now}
+		if row, kept, err := x.recompute(t.Context(), b); err != nil || kept != want || !kept && row.Count != 60 {
+			t.Errorf("hour of %d: kept %v, %d readings, %v", start, kept, row.Count, err)
+		}
 	}
 }

@@ -50,6 +50,20 @@ func (a *Arrived) Row() persistence.Row {
 	return row
 }
 
+// Held returns the readings of the window as rows, without write times. All accepted readings that are later than above are
+// among them.
+func (d *Device) Held() (rows []persistence.Row, above int64) {
+	for i := range int(d.window.count) {
+		s := d.window.sample(i, make([]float64, d.window.channels))
+		row := persistence.Row{Time: s.Time, Sequence: s.Sequence, Values: s.Values, Quality: s.Quality, Note: s.Note}
+		if x := d.window.extras; x != nil {
+			row.Flags = x.flags[d.window.place(i)]
+		}
+		rows = append(rows, row)
+	}
+	return rows, d.dropped
+}
+
 // State returns what the device says of itself; the caller sets Shard. Minute and Hour are nil also
 // when memory does not hold them whole.
 func (d *Device) State() messages.State {

@@ -27,6 +27,7 @@ type effects interface {
 	putMarker(j *markerJob)      // core.markerPut
 	saveCheckpoint(j *saveJob)   // core.checkpointSaved
 	retire(j *retireJob)         // core.retired
+	repair(j *repairJob)         // core.repaired
 
 	// purge removes messages from the stream, up to and including this stream sequence (its own).
 	purge(upTo uint64)
@@ -64,6 +65,8 @@ const (
 	NoticeWrongShard    NoticeKind = "wrong_shard"
 	NoticeCareful       NoticeKind = "careful_start"
 	NoticeGuilty        NoticeKind = "guilty_message"
+	NoticeRepaired      NoticeKind = "repaired"
+	NoticeLost          NoticeKind = "lost"
 )
 
 // retryable is the part of every job that can be asked for again.
@@ -109,6 +112,7 @@ type loadWant struct {
 	guilty       []guilty           // readings to leave out of that replay
 	producers    producers          // as of asOf, to tell batches that came again
 	writeTime    int64              // as of asOf
+	again        *replayed          // is told of the readings of that replay; nil = nobody wants them
 }
 
 // loadResult answers one loadWant.

@@ -95,6 +95,9 @@ func (x *executor) load(ctx context.Context, j *loadJob) ([]loadResult, error) {
 			}
 			results[i] = loadResult{device: d}
 		}
+		if w.again != nil {
+			w.again.begin(results[i].device)
+		}
 		if w.upTo > 0 {
 			d, err := x.replay(ctx, results[i].device, w)
 			if err != nil {
@@ -301,17 +304,20 @@ func (p *replayer) apply(m *messages.Message, seq uint64) {
 		}
 	}
 	if len(in) > 0 {
-		p.applyOrLeaveOut(in)
+		in = p.applyOrLeaveOut(in)
+	}
+	if p.want.again != nil {
+		p.want.again.add(in)
 	}
 }
 
-// applyOrLeaveOut applies readings. When the device panics it goes back to before them, and those that
-// it fails on are left out, as they were when they went to rejects.
-func (p *replayer) applyOrLeaveOut(in []Arrived) {
+// applyOrLeaveOut applies readings and returns those that it did. When the device panics it goes back to before them, and
+// those that it fails on are left out, as they were when they went to rejects.
+func (p *replayer) applyOrLeaveOut(in []Arrived) []Arrived {
 	before := p.device.AppendSnapshot(nil)
 	o := &op{kind: opApply, in: in, limits: p.x.limits, inspect: p.x.inspect}
 	if p.tries(o) {
-		return
+		return o.in
 	}
 	for _, probe := range []bool{true, false} {
 		d, err := DecodeSnapshot(before)
@@ -320,12 +326,13 @@ func (p *replayer) applyOrLeaveOut(in []Arrived) {
 		}
 		p.device = d
 		if !probe {
-			return // not even without them: the whole message is left out
+			break // not even without them: the whole message is left out
 		}
 		if o.probe = true; p.tries(o) {
-			return
+			return o.in
 		}
 	}
+	return nil
 }
 
 // tries applies o and tells whether the device survived it.
@@ -339,7 +346,8 @@ func (p *replayer) tries(o *op) (ok bool) {
 // there are rows now, so some have expired since (a bucket's readings only grow in number, but for a deletion,
 // which takes the rollup too); it knows more, is returned, and nothing is to be written.
 //
-// It is kept, too, when some of the bucket's rows cannot be read: it knows them, or nobody does.
+// It is kept, too, when some of the bucket's rows cannot be read: it knows them, or nobody does. One that cannot be read
+// itself is replaced, unless some of its readings may have expired: what it counted nobody knows then.
 //
 // A replay finds either the one that was kept or the one that was written, and what has expired meanwhile only
 // makes it keep that. More late readings than have expired do make a smaller one: rows do not tell a reading that
@@ -372,7 +380,10 @@ func (x *executor) recompute(ctx context.Context, b *dirtyBucket) (row persisten
 	// Whatever the device's class is now: it may have been another when the rows came.
 	at := persistence.Range{From: key.start, To: key.start, Limit: 1}
 	if x.corrupt != nil { // the new one takes its place
-		at.Damaged = func(d persistence.Damage) { x.found(Corruption{What: CorruptRollup, Device: key.entry.id, Damage: d}) }
+		at.Damaged = func(d persistence.Damage) {
+			kept = kept || key.start <= x.expired(b.asked)
+			x.found(Corruption{What: CorruptRollup, Device: key.entry.id, Step: key.step, Damage: d})
+		}
 	}
 	err = x.archive.Rollups(ctx, x.shard, key.entry.id, key.step, at, func(r *persistence.RollupRow) bool {
 		if kept = r.Count > row.Count; kept {

@@ -63,6 +63,8 @@ func TestArchiveIsBehind(t *testing.T) {
 		open     []gather
 		next     int // bytes of the gather at hand
 		draining bool
+		failing  bool
+		age      int64 // of what was pulled last, ms
 		want     bool
 	}{
 		"nothing is under way":                    {},
@@ -73,8 +75,11 @@ func TestArchiveIsBehind(t *testing.T) {
 		"all are under way, and the next is full": {open: make([]gather, 4), next: 256 << 10, want: true},
 		"all are under way, and there is room":    {open: make([]gather, 4), next: 256<<10 - 1},
 		"the next is full, and may go":            {open: make([]gather, 3), next: 256 << 10},
+		"it fails, and what comes is new":         {open: []gather{{bytes: 1 << 20, handed: 5_000}}, failing: true, age: 9_999},
+		"it fails, and what comes is old":         {failing: true, age: 10_001, want: true},
+		"it fails in a shard that ends":           {failing: true, age: 10_001, draining: true},
 	} {
-		c := &core{cfg: Config{}.WithDefaults(), now: 10_000, draining: test.draining, gather: &gather{bytes: test.next}, flushing: len(test.open)}
+		c := &core{arrival: 10_000 - test.age, retries: []retry{{store: test.failing}}, cfg: Config{}.WithDefaults(), now: 10_000, draining: test.draining, gather: &gather{bytes: test.next}, flushing: len(test.open)}
 		for i := range test.open {
 			if test.open[i].handed == 0 {
 				test.open[i].handed = c.now

@@ -35,6 +35,11 @@ var brokenLaws = []struct{ law, file, from, to string }{
 	{"a device that panicked was deleted with its site", "execute.go", "p.device.ApplyControl(seq, millis(m.Arrival), p.writeTime, c, &merged)", "_ = p.device"},
 	{"a deleted site's settings are gone from the archive too", "core_take.go", "c.cfg.Fleet)\n		c.recordSite(s, name, p)", "c.cfg.Fleet)"},
 	{"a state rebuilt from the archive is no deleted device", "core.go", "h.Row, h.Due, h.Gone", "h.Row, h.Due, h.Row.LastSeen == 0"},
+	{"what is not recovered stays lost", "core_repair.go", "min(left[i].To, above))", "left[i].From-1)"},
+	{"a window that was rebuilt past damage is not whole", "rebuild.go", "	r.d.drop(min(damage.To, latest))\n", ""},
+	{"a loss shrinks when what was recovered is stored", "core_repair.go", "j.after <= c.appendedThrough()", "true"},
+	{"what is said to be recovered was there", "core_repair.go", "j.held, j.above = d.Held()", "j.held, j.above = nil, never"},
+	{"a repaired rollup waits for what its device has not had", "core_repair.go", "if e.phase != loading && e.busy == nil && len(e.queue) == 0 && len(e.inbox) == 0 {", "if true {"},
 	{"a device that panicked is restored as of before", "core_device.go", "upTo: max(e.seq, e.siteSeq)", "upTo: 1"},
 }
 

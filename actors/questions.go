@@ -190,7 +190,7 @@ func ofCore[A any](ctx context.Context, m *Member, shard messages.Shard, ask fun
 	return out, nil
 }
 
-// Readings scans the archive; it asks no actor.
+// Readings scans the archive; it asks no actor, but has the device's owner repair damage that it meets.
 func (m *Member) Readings(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
 	var out []messages.Sample
 	err := m.parts.Archive.Scan(ctx, messages.ShardOf(id, m.cfg.Shards), id, persistence.Range{From: from, To: to, Limit: limit}, func(r *persistence.Row) bool {
@@ -200,17 +200,18 @@ func (m *Member) Readings(ctx context.Context, id messages.DeviceID, from, to in
 		})
 		return true
 	})
-	return out, err
+	return out, m.met(ctx, id, 0, from, to, err)
 }
 
 // Scan calls fn for each of a device's readings in the archive, in order of event time (from > to: newest
 // first), until fn returns false. The reading's slices are valid only during the call. It asks no actor.
 func (m *Member) Scan(ctx context.Context, id messages.DeviceID, from, to int64, fn func(*messages.Sample) bool) error {
 	var s messages.Sample
-	return m.parts.Archive.Scan(ctx, messages.ShardOf(id, m.cfg.Shards), id, persistence.Range{From: from, To: to}, func(r *persistence.Row) bool {
+	err := m.parts.Archive.Scan(ctx, messages.ShardOf(id, m.cfg.Shards), id, persistence.Range{From: from, To: to}, func(r *persistence.Row) bool {
 		s.Time, s.Values, s.Quality, s.Note, s.Sequence = r.Time, r.Values, r.Quality, r.Note, r.Sequence
 		return fn(&s)
 	})
+	return m.met(ctx, id, 0, from, to, err)
 }
 
 // ShardStatus is what an operator sees of one shard.

@@ -71,8 +71,8 @@ type Rebuild struct {
 	d       *Device
 	most    int
 	minutes bool
+	full    bool // the window can take no more
 	enough  bool
-	placed  bool // hour and minute stand where the newest reading is, or may have been
 }
 
 // assignedReach is how far before the newest event time (ms) rows are looked at for times that were
@@ -142,33 +142,37 @@ func (r *Rebuild) Add(row *persistence.Row) bool {
 	}
 	if t <= d.floor || d.tooOld(t) || int(d.window.count) >= r.most {
 		d.drop(t)
+		r.full = true
 	} else {
 		reading := messages.Reading{Time: t, Values: row.Values, Quality: row.Quality, Note: row.Note}
 		d.window.reserve(len(row.Values), r.most)
 		d.window.insert(0, &reading, row.Sequence, row.Flags)
 	}
-	r.enough = !inHour && d.dropped != never && t < d.newest-assignedReach
+	r.enough = !inHour && r.full && t < d.newest-assignedReach
 	return !r.enough
 }
 
-// place has the device hold the hour and the minute of event time t, its newest.
+// place has the device hold the hour and the minute of event time t, its newest, which are whole unless damage may reach
+// into them.
 func (r *Rebuild) place(t int64) {
-	if r.placed {
-		return
-	}
-	r.placed = true
-	r.d.hour.begin(messages.Hour.Start(t))
+	d := r.d
+	d.hour.begin(messages.Hour.Start(t))
 	if r.minutes {
-		r.d.minute.begin(messages.Minute.Start(t))
+		d.minute.begin(messages.Minute.Start(t))
+	}
+	for _, b := range []*bucket{&d.hour, &d.minute} {
+		if b.held && d.dropped >= b.start {
+			b.spoil()
+		}
 	}
 }
 
 // Damaged says that readings between the last one added and the next cannot be read. The state goes without
-// them, but no hour or minute that had some counts as whole: memory would put its part in the place of what
-// the archive has. latest is an event time that no reading is after, because a store does not know how far
-// what it cannot read reaches.
+// them, and knows that its window has not all up to there; but no hour or minute that had some counts as whole, now or when
+// it is opened: memory would put its part in the place of what the archive has. latest is an event time that no reading
+// is after, because a store does not know how far what it cannot read reaches.
 func (r *Rebuild) Damaged(damage persistence.Damage, latest int64) {
-	r.place(max(damage.From, min(damage.To, latest)))
+	r.d.drop(min(damage.To, latest))
 	for _, held := range []struct {
 		b    *bucket
 		step messages.Step

@@ -61,7 +61,10 @@ func (r *roller) addOutside(step messages.Step, b *bucket, t int64, values []flo
 	if b.held {
 		r.closes(step, b)
 	}
-	b.begin(step.Start(t))
+	if b.begin(step.Start(t)); r.d.dropped >= b.start { // a state that was rebuilt past damage: it may have had others
+		b.spoil()
+		return
+	}
 	b.add(t, values)
 }
 

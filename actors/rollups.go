@@ -73,7 +73,7 @@ func (m *Member) eachRollup(ctx context.Context, id messages.DeviceID, step mess
 		return cause
 	}
 	err := merged(open, r.From > r.To, fn, func(fn func(*persistence.RollupRow) bool) error {
-		return m.parts.Archive.Rollups(ctx, shard, id, step, r, fn)
+		return m.met(ctx, id, step, r.From, r.To, m.parts.Archive.Rollups(ctx, shard, id, step, r, fn))
 	})
 	if err == nil && cause != nil {
 		return fmt.Errorf("%w: %v", ErrPartial, cause)

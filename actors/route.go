@@ -23,6 +23,7 @@ const (
 	askStored   = "stored"
 	askAudit    = "audit"
 	askStats    = "stats"
+	askRepair   = "repair"
 )
 
 // question is one question for one shard, as it travels to another member. Which fields it has depends on
@@ -144,6 +145,8 @@ func (m *Member) Answer(ctx context.Context, data []byte) ([]byte, error) {
 		return answered(ctx, &q, m.storedOfShard)
 	case askAudit:
 		return answered(ctx, &q, m.auditShard)
+	case askRepair:
+		return answered(ctx, &q, m.repair)
 	case askStats:
 		return answered(ctx, &q, m.stats)
 	}

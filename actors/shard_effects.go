@@ -161,6 +161,14 @@ func (s *shardActor) retire(j *retireJob) {
 	})
 }
 
+func (s *shardActor) repair(j *repairJob) {
+	stage := *j // the core may change its own meanwhile
+	s.carryOut(func(ctx context.Context, x *executor) then {
+		r, err := x.repair(ctx, &stage)
+		return func(c *core) { c.repaired(j, r, err) }
+	})
+}
+
 func (s *shardActor) purge(upTo uint64) {
 	created := s.core.saved.Created
 	life := s.life
@@ -189,6 +197,8 @@ func (s *shardActor) note(n Notice) {
 		if unsaid, say := s.member.complaints.due("snapshots lost", time.Now()); say {
 			s.log.Error(n.Text, "kind", string(n.Kind), "unsaid", unsaid)
 		}
+	case NoticeRepaired:
+		s.log.Warn(n.Text, "kind", string(n.Kind))
 	default:
 		s.log.Error(n.Text, "kind", string(n.Kind))
 	}

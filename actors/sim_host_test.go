@@ -261,6 +261,22 @@ func (h *simHost) retire(j *retireJob) {
 	})
 }
 
+func (h *simHost) repair(j *repairJob) {
+	stage := *j
+	h.carry(func(really bool) func(error) {
+		r, err := repaired{stage: stage.stage}, error(nil)
+		if really {
+			r, err = h.x.repair(context.Background(), &stage)
+		}
+		return func(fault error) {
+			if fault != nil {
+				err = fault
+			}
+			h.core.repaired(j, r, err)
+		}
+	})
+}
+
 func (h *simHost) purge(upTo uint64) {
 	created, server := h.core.saved.Created, h.w.server
 	h.w.at(h.w.delay(), h, func() {

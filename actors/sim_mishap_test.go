@@ -3,6 +3,8 @@ package actors
 import (
 	"bytes"
 	"context"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +19,10 @@ func (w *world) mishap() {
 	switch w.rnd.IntN(14) {
 	case 5, 6:
 		w.handOver()
+	case 7, 8:
+		if n := w.seed % 4; n == 1 || n == 2 { // only in some seeds: windows are not compared then
+			w.damageArchive()
+		}
 	case 0: // the snapshot store is wiped
 		*w.snaps = *newSimSnapshots()
 	case 1: // the snapshot store goes back to an older state, later
@@ -45,6 +51,35 @@ func (w *world) mishap() {
 
 // What the simulation's handoffs came to: with all stored and snapshotted, and given over as they were.
 var emptyHandoffs, deepHandoffs atomic.Int64
+
+// What became of the damage that the simulation did to the archive.
+var repairedSeen, lostSeen, rollupsSeen atomic.Int64
+
+// damageArchive makes an hour of readings, or a rollup, of one device unreadable. Somebody may find that at once.
+func (w *world) damageArchive() {
+	id := messages.DeviceID{Site: "site", Device: w.names[w.rnd.IntN(len(w.names))]}
+	times := slices.Sorted(maps.Keys(w.archive.rows[id]))
+	if len(times) == 0 {
+		return
+	}
+	step, slice := messages.Step(0), messages.Hour
+	if w.rnd.IntN(2) == 0 {
+		step = []messages.Step{messages.Minute, messages.Hour}[w.rnd.IntN(2)]
+		slice = step
+	} else if w.rnd.IntN(2) == 0 {
+		slice = messages.Minute
+	}
+	from := slice.Start(times[w.rnd.IntN(len(times))])
+	to := from + int64(slice) - 1
+	if len(w.archive.losses(id, step, from, to)) > 0 {
+		return // once is enough
+	}
+	w.rebuilt = true
+	w.archive.damage(id, step, from, to)
+	if w.host != nil && w.rnd.IntN(4) > 0 {
+		w.host.core.repair(id, step, from, to)
+	}
+}
 
 // handOver gives the shard to another life as Member.HandOver does: it works on while what it has is snapshotted, stops
 // pulling, and ends when it is empty or for want of patience. What it has asked of the stores by then may still

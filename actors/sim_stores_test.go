@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -120,6 +121,12 @@ func (c *simCells) Save(_ context.Context, key string, data []byte, revision uin
 	return c.last, nil
 }
 
+// bucketTime names one rollup of a device.
+type bucketTime struct {
+	step  messages.Step
+	start int64
+}
+
 // simArchive keeps rows by device and time; the higher sequence wins.
 type simArchive struct {
 	rows    map[messages.DeviceID]map[int64]persistence.Row
@@ -131,11 +138,18 @@ type simArchive struct {
 	broken  []string // laws that were broken
 
 	accounts map[string]persistence.Account
+	damages  []*simDamage
 }
 
-type bucketTime struct {
+// simDamage is a stretch of a device's readings (step 0) or rollups that cannot be read. Until it is set aside
+// nothing of it can, whatever is written there.
+type simDamage struct {
+	id    messages.DeviceID
 	step  messages.Step
-	start int64
+	aside bool
+	loss  persistence.Loss
+
+	from, to int64 // as it was
 }
 
 func newSimArchive() *simArchive {
@@ -197,6 +211,57 @@ func (a *simArchive) appendDevice(d *persistence.DeviceRows) {
 	}
 }
 
+// damage makes a stretch unreadable.
+
+func (a *simArchive) damage(id messages.DeviceID, step messages.Step, from, to int64) {
+	a.damages = append(a.damages, &simDamage{
+		id: id, step: step, from: from, to: to,
+		loss: persistence.Loss{From: from, To: to, Sequence: math.MaxUint64, Mark: uint64(len(a.damages) + 1)},
+	})
+}
+
+// losses returns what cannot be read of a device between two event times.
+func (a *simArchive) losses(id messages.DeviceID, step messages.Step, from, to int64) (out []persistence.Loss) {
+	for _, d := range a.damages {
+		l := d.loss
+		if d.id == id && d.step == step && l.From <= l.To && l.From <= to && l.To >= from && l.Sequence > a.deleted[id] {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// lostAt tells whether it is known that something of that time and sequence may be missing.
+func (a *simArchive) lostAt(id messages.DeviceID, step messages.Step, at int64, sequence uint64) bool {
+	return slices.ContainsFunc(a.losses(id, step, at, at), func(l persistence.Loss) bool { return sequence <= l.Sequence })
+}
+
+func (a *simArchive) SetAside(_ context.Context, _ messages.Shard, id messages.DeviceID, step messages.Step, from, to int64, sequence uint64) ([]persistence.Loss, error) {
+	for _, d := range a.damages {
+		l := &d.loss
+		if d.aside || d.id != id || d.step != step || l.From > to || l.To < from {
+			continue
+		}
+		d.aside, l.Sequence = true, sequence
+		gone := func(t int64) bool { return l.From <= t && t <= l.To }
+		if step == 0 {
+			maps.DeleteFunc(a.rows[id], func(t int64, _ persistence.Row) bool { return gone(t) })
+			maps.DeleteFunc(a.writes[id], func(t int64, _ int64) bool { return gone(t) })
+		}
+		maps.DeleteFunc(a.rollups[id], func(key bucketTime, _ persistence.RollupRow) bool { return key.step == step && gone(key.start) })
+	}
+	return a.losses(id, step, from, to), nil
+}
+
+func (a *simArchive) Recovered(_ context.Context, _ messages.Shard, id messages.DeviceID, step messages.Step, left persistence.Loss) error {
+	for _, d := range a.damages {
+		if l := &d.loss; d.aside && d.id == id && d.step == step && l.Mark == left.Mark {
+			l.To, l.Sequence = min(l.To, left.To), min(l.Sequence, left.Sequence)
+		}
+	}
+	return nil
+}
+
 func (a *simArchive) Scan(_ context.Context, _ messages.Shard, id messages.DeviceID, r persistence.Range, fn func(*persistence.Row) bool) error {
 	from, to := min(r.From, r.To), max(r.From, r.To)
 	var found []persistence.Row
@@ -206,12 +271,20 @@ func (a *simArchive) Scan(_ context.Context, _ messages.Shard, id messages.Devic
 		}
 	}
 	sort.Slice(found, func(i, j int) bool { return (found[i].Time < found[j].Time) == (r.From <= r.To) })
+	lost := persistence.LostAlong(&r, from, to, a.losses(id, 0, from, to))
+	given := 0
 	for i := range found {
-		if r.Limit > 0 && i == r.Limit || !fn(&found[i]) {
-			break
+		if err := lost.Reach(found[i].Time); err != nil {
+			return err
+		}
+		if lost.Hides(found[i].Time, found[i].Sequence) {
+			continue
+		}
+		if given++; !fn(&found[i]) || given == r.Limit {
+			return nil
 		}
 	}
-	return nil
+	return lost.End()
 }
 
 // Rollups knows only one start, which is all that a core asks for.
@@ -219,10 +292,11 @@ func (a *simArchive) Rollups(_ context.Context, _ messages.Shard, id messages.De
 	if r.From != r.To {
 		return errors.New("not used")
 	}
-	if row, ok := a.rollups[id][bucketTime{step, r.From}]; ok {
+	lost := persistence.LostAlong(&r, r.From, r.To, a.losses(id, step, r.From, r.To))
+	if row, ok := a.rollups[id][bucketTime{step, r.From}]; ok && !lost.Hides(r.From, row.Sequence) {
 		fn(&row)
 	}
-	return nil
+	return lost.End()
 }
 
 func (a *simArchive) Records(_ context.Context, _ messages.Shard, id messages.DeviceID) ([]persistence.Record, error) {

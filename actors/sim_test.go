@@ -178,6 +178,12 @@ func (w *world) begin() bool {
 	h.core = c
 	c.populate(b)
 	w.host = h
+	b.exec.corrupt = func(found Corruption) {
+		damagedSeen.Add(1)
+		if found.What != CorruptSnapshot {
+			w.answer(h, func() { c.repair(found.Device, found.Step, found.From, found.To) })
+		}
+	}
 	return true
 }
 
@@ -345,6 +351,9 @@ func TestSimulation(t *testing.T) {
 	if *simSeeds >= 100 && (emptyHandoffs.Load() == 0 || deepHandoffs.Load() == 0) {
 		t.Errorf("%d handoffs of an empty shard, %d of one that was behind: want some of each", emptyHandoffs.Load(), deepHandoffs.Load())
 	}
+	if *simSeeds >= 100 && (repairedSeen.Load() == 0 || lostSeen.Load() == 0 || rollupsSeen.Load() == 0) {
+		t.Errorf("of damaged readings %d stretches were repaired and %d lost, of rollups %d repaired: want some of each", repairedSeen.Load(), lostSeen.Load(), rollupsSeen.Load())
+	}
 	if *simSeeds >= 100 && restingRollups.Load() == 0 {
 		t.Error("no device that went offline had its running rollups in the archive")
 	}
@@ -445,6 +454,7 @@ func (w *world) check() {
 		w.t.Errorf("seed %d: counts (-model +checkpoint):\n%s", w.seed, diff)
 	}
 	w.checkAccounts(m)
+	w.countDamage()
 	for name, d := range m.devices {
 		w.checkDevice(messages.DeviceID{Site: "site", Device: name}, d)
 	}
@@ -464,6 +474,9 @@ func (w *world) checkDevice(id messages.DeviceID, m *modelDevice) {
 	rows := w.archive.rows[id]
 	for t, want := range m.rows {
 		got, ok := rows[t]
+		if w.archive.lostAt(id, 0, t, want.Sequence) && (!ok || w.archive.lostAt(id, 0, t, got.Sequence)) {
+			continue // an older one that was appended late is not given out either
+		}
 		if !ok {
 			w.t.Errorf("seed %d: %s at %d is missing", w.seed, id, t)
 			continue
@@ -480,6 +493,9 @@ func (w *world) checkDevice(id messages.DeviceID, m *modelDevice) {
 		}
 	}
 	w.checkRollups(id, m)
+	if w.hadDamage(id, 0, minTime, maxTime) {
+		return // a state that was rebuilt meanwhile has less
+	}
 	var got []messages.Sample
 	var open []persistence.RollupRow
 	err := w.askNow(id, func(d *Device) { got = d.Window(minTime, maxTime, 0); open, _ = d.OpenRollups() })
@@ -538,6 +554,9 @@ func (w *world) checkRollups(id messages.DeviceID, m *modelDevice) {
 				continue
 			}
 			done[key] = true
+			if w.hadDamage(id, 0, key.start, key.start+int64(step)-1) || w.archive.lostAt(id, step, key.start, 0) {
+				continue
+			}
 			got, want := w.archive.rollups[id][key], m.rollup(step, key.start)
 			if key.start == step.Start(newest) {
 				if got.Sequence < m.device.Sequence() {
@@ -549,6 +568,29 @@ func (w *world) checkRollups(id messages.DeviceID, m *modelDevice) {
 				diff := cmp.Diff(want.Rollup, got.Rollup, cmpopts.EquateEmpty())
 				w.t.Errorf("seed %d: rollup of %s, step %d at %d (-model +archive):\n%s", w.seed, id, step, key.start, diff)
 			}
+		}
+	}
+}
+
+// hadDamage tells whether there were readings of a device that could not be read: what was made of them meanwhile is
+// not the model's.
+func (w *world) hadDamage(id messages.DeviceID, step messages.Step, from, to int64) bool {
+	return slices.ContainsFunc(w.archive.damages, func(d *simDamage) bool {
+		return d.id == id && d.step == step && (d.from <= to && d.to >= from)
+	})
+}
+
+// countDamage notes what became of it.
+func (w *world) countDamage() {
+	for _, d := range w.archive.damages {
+		whole := d.loss.To < d.loss.From
+		switch {
+		case d.step == 0 && whole:
+			repairedSeen.Add(1)
+		case d.step == 0 && d.aside:
+			lostSeen.Add(1)
+		case whole:
+			rollupsSeen.Add(1)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type Observe func(op string, d time.Duration, err error)
 func (o Observe) since(op string, start time.Time, err *error) { o(op, time.Since(start), *err) }
 
 // ObservedArchive returns a with observe called after every operation but Close: "append", "scan",
-// "rollups", "records", "devices", "delete", "put_accounts", "accounts", "ping".
+// "rollups", "records", "devices", "delete", "set_aside", "recovered", "put_accounts", "accounts", "ping".
 func ObservedArchive(a Archive, observe func(op string, d time.Duration, err error)) Archive {
 	return observedArchive{a, observe}
 }
@@ -54,6 +54,16 @@ func (o observedArchive) Devices(ctx context.Context, shard messages.Shard, fn f
 func (o observedArchive) Delete(ctx context.Context, shard messages.Shard, id messages.DeviceID, sequence uint64, writeTime int64) (err error) {
 	defer o.observe.since("delete", time.Now(), &err)
 	return o.archive.Delete(ctx, shard, id, sequence, writeTime)
+}
+
+func (o observedArchive) SetAside(ctx context.Context, shard messages.Shard, id messages.DeviceID, step messages.Step, from, to int64, sequence uint64) (lost []Loss, err error) {
+	defer o.observe.since("set_aside", time.Now(), &err)
+	return o.archive.SetAside(ctx, shard, id, step, from, to, sequence)
+}
+
+func (o observedArchive) Recovered(ctx context.Context, shard messages.Shard, id messages.DeviceID, step messages.Step, left Loss) (err error) {
+	defer o.observe.since("recovered", time.Now(), &err)
+	return o.archive.Recovered(ctx, shard, id, step, left)
 }
 
 func (o observedArchive) PutAccounts(ctx context.Context, shard messages.Shard, accounts []Account) (err error) {

@@ -131,6 +131,15 @@ type Archive interface {
 	// Delete removes rows, rollups and records of the device with a stream sequence (in Cassandra:
 	// write time) up to the given one, also those that are written later with such a sequence.
 	Delete(ctx context.Context, shard messages.Shard, id messages.DeviceID, sequence uint64, writeTime int64) error
+	// SetAside looks for what cannot be read of a device's readings (step 0) or of its rollups of one step, whose
+	// event times or starts lie in the range, and sets it aside: it is not looked at any more, and what is appended
+	// to such a stretch, now or later, is found again. It returns all that is lost in the range, this and what was set
+	// aside before; nothing when all can be read. sequence is the highest of any message whose rows the
+	// archive may have. Nothing is deleted by it, and nothing that can be read is touched.
+	SetAside(ctx context.Context, shard messages.Shard, id messages.DeviceID, step messages.Step, from, to int64, sequence uint64) ([]Loss, error)
+	// Recovered says what is left of a loss after all else in it was appended again: the same From and Mark, an earlier
+	// To (From - 1: nothing), or a lower sequence. Of a loss that is not known (any more) it says nothing.
+	Recovered(ctx context.Context, shard messages.Shard, id messages.DeviceID, step messages.Step, left Loss) error
 	// PutAccounts keeps accounts, each under its key and sequence; nil when all of them are durable. They
 	// are no device's, so Delete does not touch them.
 	PutAccounts(ctx context.Context, shard messages.Shard, accounts []Account) error

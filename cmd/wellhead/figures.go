@@ -36,7 +36,9 @@ func (n *node) shardFigures() []telemetry.Shard {
 func figuresOf(f *actors.Stats) telemetry.Shard {
 	return telemetry.Shard{
 		Counts: f.Counts, Replayed: f.Replayed, Rejected: f.Rejected, Repeated: f.Repeated,
-		Rollups: f.Rollups, Recomputed: f.Recomputed, RollupsKept: f.RollupsKept, Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
+		Rollups: f.Rollups, Recomputed: f.Recomputed, RollupsKept: f.RollupsKept,
+		ChunksRepaired: f.ChunksRepaired, ChunksLost: f.ChunksLost, RollupsRepaired: f.RollupsRepaired, RollupsLost: f.RollupsLost,
+		Snapshots: f.Snapshots, Checkpoints: f.Checkpoints,
 		Accounts: f.Accounts, Gaps: f.Gaps, Missing: f.Missing,
 		Panics: f.Panics, Retries: f.Retries, Events: f.Events, Fenced: f.Fenced, InFlight: f.InFlight,
 		Devices: f.Devices, Active: f.Active, Online: f.Online,

@@ -22,7 +22,10 @@ type Shard struct {
 	Rollups     uint64                       // rollup rows written
 	Recomputed  uint64                       // rollups made again from the archive
 	RollupsKept uint64                       // those that were not, because rows they count have expired
-	Snapshots   uint64                       // snapshots put
+	// Stretches of damaged readings and rollups: written again whole, and not or not whole.
+	ChunksRepaired, ChunksLost, RollupsRepaired, RollupsLost uint64
+
+	Snapshots   uint64 // snapshots put
 	Checkpoints uint64
 	Panics      uint64
 	Retries     uint64
@@ -138,6 +141,10 @@ var sums = []struct {
 	{describe("rollups_total", "Rollup rows written."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Rollups) }},
 	{describe("rollups_recomputed_total", "Rollups made again from the archive."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Recomputed) }},
 	{describe("rollups_kept_total", "Rollups that a reading touched late and that were left as they are: they count readings that have expired since, and would become smaller. The reading itself is stored."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.RollupsKept) }},
+	{describe("chunks_repaired_total", "Damaged stretches of a device's readings that were written again whole, from its window and the stream."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.ChunksRepaired) }},
+	{describe("chunks_lost_total", "Damaged stretches of a device's readings of which some are nowhere else any more."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.ChunksLost) }},
+	{describe("rollups_repaired_total", "Damaged stretches of a device's rollups that were computed again from their readings."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.RollupsRepaired) }},
+	{describe("rollups_lost_total", "Damaged stretches of a device's rollups that cannot be computed, because their readings have expired or are damaged too."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.RollupsLost) }},
 	{describe("snapshots_total", "Snapshots put."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Snapshots) }},
 	{describe("checkpoints_total", "Checkpoints made."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Checkpoints) }},
 	{describe("device_panics_total", "Times that a device's actor panicked and was restarted."), prometheus.CounterValue, func(s *Shard) float64 { return float64(s.Panics) }},

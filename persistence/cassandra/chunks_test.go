@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -219,6 +220,86 @@ func TestDamagedChunk(t *testing.T) {
 	if got := countRows(t, a, "d"); got != 3 {
 		t.Errorf("repaired: %d readings, want 3", got)
 	}
+}
+
+// What is set aside of a damaged chunk stays damage but for what was recovered, as long as the chunk cannot be read.
+func TestChunkSetAside(t *testing.T) {
+	a, ctx := open(t, chunkOptions(t)), t.Context()
+	const start, hour = 1_767_322_800_000, int64(messages.Hour) // 2026-01-02T03:00:00Z
+	id := messages.DeviceID{Site: "s", Device: "d"}
+	if lost, err := a.SetAside(ctx, 1, id, 0, start, start+hour, 9); err != nil || len(lost) != 0 {
+		t.Fatalf("nothing is stored: %+v, %v", lost, err)
+	}
+	appendAll(t, a, at(start, 1), at(start+1000, 2), at(start+2000, 3))
+	appendAll(t, a, at(start+hour, 4))
+	var group int16
+	var part int64
+	var data []byte
+	bucket := bucketOf(start, hour)
+	if err := a.session.Query(`SELECT grp, part, data FROM chunks WHERE bucket = ? ALLOW FILTERING`, bucket).WithContext(ctx).Scan(&group, &part, &data); err != nil {
+		t.Fatal(err)
+	}
+	written := now() * 1000
+	put := func(data []byte) {
+		t.Helper()
+		written++
+		if err := a.session.Query(cqlInsertChunk, int16(1), group, bucket, "s", "d", part, data, written+1e6, 0).WithContext(ctx).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(when string, times []int64, damages ...[2]int64) {
+		t.Helper()
+		for _, r := range []persistence.Range{{From: start, To: start + 2*hour - 1}, {From: start + 2*hour - 1, To: start}} {
+			var got []int64
+			var found [][2]int64
+			plain := a.Scan(ctx, 1, id, r, func(*persistence.Row) bool { return true })
+			r.Damaged = func(d persistence.Damage) { found = append(found, [2]int64{d.From - start, d.To - start}) }
+			if err := a.Scan(ctx, 1, id, r, func(row *persistence.Row) bool { got = append(got, row.Time-start); return true }); err != nil {
+				t.Fatal(err)
+			}
+			if r.From > r.To {
+				slices.Reverse(got)
+			}
+			if !slices.Equal(got, times) || !slices.Equal(found, damages) || errors.Is(plain, persistence.ErrCorrupt) != (len(damages) > 0) {
+				t.Errorf("%s: readings at %v, damage %v, plain: %v", when, got, found, plain)
+			}
+		}
+	}
+	damaged := slices.Clone(data)
+	damaged[len(damaged)-1] ^= 4
+	put(damaged)
+	want("damaged", []int64{hour}, [2]int64{0, hour - 1})
+	var lost []persistence.Loss
+	for range 2 {
+		var err error
+		if lost, err = a.SetAside(ctx, 1, id, 0, start, start+2*hour, 4); err != nil || len(lost) != 1 || lost[0].From != start || lost[0].To != start+hour-1 || lost[0].Sequence != 4 {
+			t.Fatalf("losses %+v, %v", lost, err)
+		}
+	}
+	want("set aside", []int64{hour}, [2]int64{0, hour - 1})
+	appendAll(t, a, at(start+1000, 2), at(start+2000, 3), at(start+500, 7))
+	want("a new reading", []int64{500, hour}, [2]int64{0, hour - 1})
+	left := lost[0]
+	left.To = start + 999
+	if err := a.Recovered(ctx, 1, id, 0, left); err != nil {
+		t.Fatal(err)
+	}
+	want("two of three recovered", []int64{500, 1000, 2000, hour}, [2]int64{0, 999})
+	put(data)
+	want("it can be read after all", []int64{0, 500, 1000, 2000, hour})
+	put(damaged)
+	left.To = left.From - 1
+	if err := a.Recovered(ctx, 1, id, 0, left); err != nil {
+		t.Fatal(err)
+	}
+	want("nothing is missing", []int64{500, 1000, 2000, hour})
+	if lost, err := a.SetAside(ctx, 1, id, 0, start, start+2*hour, 9); err != nil || len(lost) != 0 {
+		t.Errorf("losses %+v, %v", lost, err)
+	}
+	if err := a.Delete(ctx, 1, id, 7, now()*1000+1e9); err != nil {
+		t.Fatal(err)
+	}
+	want("deleted", nil)
 }
 
 func TestLayoutsDoNotMix(t *testing.T) {

@@ -26,7 +26,8 @@ type Archive struct {
 	locks []lock
 
 	markersMu sync.RWMutex
-	markers   map[deviceKey]uint64 // delete markers: highest deleted sequence; few devices have one
+	markers   map[deviceKey]uint64  // delete markers: highest deleted sequence; few devices have one
+	asides    map[deviceKey][]aside // what was set aside, by generation; a list is never changed
 
 	keeping retention
 }
@@ -48,10 +49,13 @@ func OpenArchive(dir string, o Options) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
-	a := &Archive{store: s, shards: o.Shards, locks: newLocks(o.Shards), markers: make(map[deviceKey]uint64)}
+	a := &Archive{store: s, shards: o.Shards, locks: newLocks(o.Shards), markers: make(map[deviceKey]uint64), asides: make(map[deviceKey][]aside)}
 	a.keeping.classes, a.keeping.now, a.keeping.of = o.Classes, o.now, make(map[deviceKey]string)
 	if err := a.loadMarkers(); err != nil {
 		return nil, errors.Join(fmt.Errorf("archive %s: read delete markers: %w", dir, err), s.Close())
+	}
+	if err := a.loadAsides(); err != nil {
+		return nil, errors.Join(fmt.Errorf("archive %s: read what was set aside: %w", dir, err), s.Close())
 	}
 	if err := a.loadClasses(); err != nil {
 		return nil, errors.Join(fmt.Errorf("archive %s: read retention classes: %w", dir, err), s.Close())
@@ -167,7 +171,7 @@ func (a *Archive) encode(batch *pebble.Batch, b *persistence.Batch) (refused err
 		d := &b.Devices[i]
 		err := checkDevice(d)
 		if err == nil {
-			err = e.appendDevice(batch, b.Shard, d, a.deleted(b.Shard, d.Device))
+			err = e.appendDevice(a, batch, b.Shard, d)
 		}
 		if err != nil {
 			d.Err = fmt.Errorf("append %v: %w", d.Device, err)
@@ -196,8 +200,11 @@ func checkDevice(d *persistence.DeviceRows) error {
 }
 
 // appendDevice puts what one device brings into the batch, but for what is deleted already.
-func (e *encoder) appendDevice(batch *pebble.Batch, shard messages.Shard, d *persistence.DeviceRows, deleted uint64) error {
+func (e *encoder) appendDevice(a *Archive, batch *pebble.Batch, shard messages.Shard, d *persistence.DeviceRows) error {
+	deleted := a.deleted(shard, d.Device)
 	if len(d.Rows) > 0 {
+		f := familyOf(shard, d.Device, 0)
+		asides := a.asidesOf(&f)
 		b := &e.Block
 		b.Reset()
 		for i := range d.Rows {
@@ -206,14 +213,12 @@ func (e *encoder) appendDevice(batch *pebble.Batch, shard messages.Shard, d *per
 			}
 		}
 		b.Normalize()
-		e.key = appendDevice(e.key[:0], kindChunk, shard, d.Device)
-		prefix := len(e.key)
 		for from := 0; from < b.Len(); {
 			number, to := sliceOf(b.Time(from)), from+1
 			for to < b.Len() && sliceOf(b.Time(to)) == number {
 				to++
 			}
-			e.key = appendInt(e.key[:prefix], number)
+			e.key = appendInt(f.appendPrefix(e.key[:0], generationOf(asides, number)), number)
 			e.value = e.AppendFrames(e.value[:0], from, to)
 			if err := batch.Merge(e.key, e.value, nil); err != nil {
 				return err
@@ -227,7 +232,8 @@ func (e *encoder) appendDevice(batch *pebble.Batch, shard messages.Shard, d *per
 		if r.Sequence <= deleted {
 			continue
 		}
-		e.key = appendInt(appendInt(appendDevice(e.key[:0], kindRollup, shard, d.Device), int64(r.Step)), r.Start)
+		f := familyOf(shard, d.Device, r.Step)
+		e.key = appendInt(f.appendPrefix(e.key[:0], generationOf(a.asidesOf(&f), r.Start)), r.Start)
 		e.value = e.AppendRollup(e.value[:0], r)
 		if err := batch.Merge(e.key, e.value, nil); err != nil {
 			return err

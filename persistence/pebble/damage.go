@@ -34,17 +34,16 @@ func damagedSlices(first, last int64, err error) persistence.Damage {
 	return d
 }
 
-// walkPast is walk over the chunks of one device, whose keys begin with prefix. Where a block of a file is
-// damaged and r.Damaged is set it goes on behind it.
-func (a *Archive) walkPast(ctx context.Context, prefix, lower, upper []byte, r *persistence.Range, fn func(key, value []byte) (bool, error)) error {
-	backwards := r.From > r.To
+// walkPast is walk over the chunks or rollups of one device, whose keys begin with prefix. Where a block of a file is
+// damaged it tells damaged of the numbers that it cannot read, and goes on behind it; damaged nil: that is an error.
+func (a *Archive) walkPast(ctx context.Context, prefix, lower, upper []byte, backwards bool, damaged func(first, last int64, err error), fn func(key, value []byte) (bool, error)) error {
 	for {
 		var at []byte // the last key that was given out; the walk holds on to its bounds
 		err := a.walk(ctx, lower, upper, backwards, func(key, value []byte) (bool, error) {
 			at = append(at[:0], key...)
 			return fn(key, value)
 		})
-		if err == nil || r.Damaged == nil || !errors.Is(err, persistence.ErrCorrupt) {
+		if err == nil || damaged == nil || !errors.Is(err, persistence.ErrCorrupt) {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -73,7 +72,7 @@ func (a *Archive) walkPast(ctx context.Context, prefix, lower, upper []byte, r *
 		}); err != nil || !more {
 			return err
 		}
-		r.Damaged(damagedSlices(first, last, err))
+		damaged(first, last, err)
 		if lower, upper = behind[0], behind[1]; bytes.Compare(lower, upper) >= 0 {
 			return nil
 		}
@@ -82,9 +81,10 @@ func (a *Archive) walkPast(ctx context.Context, prefix, lower, upper []byte, r *
 
 func sliceKey(prefix []byte, number int64) []byte { return appendInt(slices.Clone(prefix), number) }
 
-// unreadable returns the first and the last slice of a stretch that cannot be read, the nearest one to
+// unreadable returns the first and the last number of a stretch that cannot be read, the nearest one to
 // where a walk of [lower, upper) begins. Which keys a damaged block holds is not known: its neighbours are
-// found by trying. Where several are damaged the stretch may reach from one to the next.
+// found by trying. Each try that meets the block is dear: pebble turns each of its bits, to see whether one
+// makes it good. Where several are damaged the stretch may reach from one to the next.
 func (a *Archive) unreadable(prefix, lower, upper []byte, backwards bool) (first, last int64, err error) {
 	// readable: all of it, or only where a walk begins
 	readable := func(lower, upper []byte, all bool) bool {
@@ -100,11 +100,20 @@ func (a *Archive) unreadable(prefix, lower, upper []byte, backwards bool) (first
 	}
 	key := func(number int64) []byte { return sliceKey(prefix, number) }
 	if backwards {
-		first = high - 1 - int64(sort.Search(int(high-low), func(i int) bool { return readable(lower, key(high-1-int64(i)), false) }))
+		first = high - 1 - int64(firstGood(int(high-low), func(i int) bool { return readable(lower, key(high-1-int64(i)), false) }))
 		last = first + int64(sort.Search(int(high-1-first), func(i int) bool { return readable(key(first+1+int64(i)), upper, true) }))
 		return first, last, err
 	}
-	last = low + int64(sort.Search(int(high-low), func(i int) bool { return readable(key(low+1+int64(i)), upper, false) }))
+	last = low + int64(firstGood(int(high-low), func(i int) bool { return readable(key(low+1+int64(i)), upper, false) }))
 	first = last - int64(sort.Search(int(last-low), func(i int) bool { return readable(lower, key(last-int64(i)), true) }))
 	return first, last, err
+}
+
+// firstGood is sort.Search where n-1 is good for certain. It tries n-2 first: where a device's last block is damaged
+// none is good, and each try of a search would fail, dearly.
+func firstGood(n int, good func(int) bool) int {
+	if n < 2 || !good(n-2) {
+		return n - 1
+	}
+	return sort.Search(n-2, good)
 }

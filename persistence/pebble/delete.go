@@ -70,20 +70,35 @@ func (a *Archive) fillDelete(ctx context.Context, batch *pebble.Batch, shard mes
 	if err := a.rewrite(ctx, batch, records, behind, nothingStays); err != nil {
 		return err
 	}
-	chunks := appendDevice(nil, kindChunk, shard, id)
-	if err := a.rewrite(ctx, batch, chunks, after(chunks), func(e *encoder, value []byte) ([]byte, error) {
-		return e.chunkAbove(value, sequence)
-	}); err != nil {
-		return err
+	if a.anyAside(shard, id) {
+		return a.rewriteAround(ctx, batch, shard, id, sequence)
 	}
-	rollups := appendDevice(nil, kindRollup, shard, id)
-	return a.rewrite(ctx, batch, rollups, after(rollups), func(_ *encoder, value []byte) ([]byte, error) {
-		var r persistence.RollupRow
-		if err := chunk.DecodeRollup(value, &r); err != nil || r.Sequence <= sequence {
-			return nil, err
+	for _, kind := range []byte{kindChunk, kindRollup} {
+		prefix := appendDevice(nil, kind, shard, id)
+		if err := a.rewrite(ctx, batch, prefix, after(prefix), func(e *encoder, value []byte) ([]byte, error) {
+			return e.above(kind, value, sequence)
+		}); err != nil {
+			return err
 		}
-		return value, nil
-	})
+	}
+	return nil
+}
+
+// above returns what of a chunk or rollup is above the sequence, empty when nothing is.
+func (e *encoder) above(kind byte, value []byte, sequence uint64) ([]byte, error) {
+	if kind == kindRollup {
+		return rollupAbove(value, sequence)
+	}
+	return e.chunkAbove(value, sequence)
+}
+
+// rollupAbove returns the value if its rollup is above the sequence.
+func rollupAbove(value []byte, sequence uint64) ([]byte, error) {
+	var r persistence.RollupRow
+	if err := chunk.DecodeRollup(value, &r); err != nil || r.Sequence <= sequence {
+		return nil, err
+	}
+	return value, nil
 }
 
 func nothingStays(*encoder, []byte) ([]byte, error) { return nil, nil }

@@ -181,7 +181,7 @@ type expiry struct {
 
 // round goes over chunks and then rollups from cursor on and returns where it stopped, nil at the end.
 func (r *expiry) round(ctx context.Context, cursor []byte) (next []byte, err error) {
-	for _, kind := range []byte{kindChunk, kindRollup} {
+	for _, kind := range []byte{kindChunkAnew, kindRollupAnew, kindChunk, kindRollup} { // ascending
 		from := []byte{kind}
 		if len(cursor) > 0 && cursor[0] > kind {
 			continue
@@ -227,7 +227,7 @@ func (r *expiry) runs(ctx context.Context, from, to []byte) (next []byte, err er
 			if err := r.batch.DeleteRange(first, upTo, nil); err != nil {
 				return nil, err
 			}
-			if run[0] == kindChunk {
+			if run[0] == kindChunk || run[0] == kindChunkAnew {
 				r.chunks += old
 			} else {
 				r.rollups += old
@@ -244,8 +244,14 @@ func (r *expiry) runs(ctx context.Context, from, to []byte) (next []byte, err er
 // run returns what the keys of the run begin with, and the key before which all is old.
 func (r *expiry) run(key []byte) (prefix, end []byte, err error) {
 	id, rest, ok := readNames(key[3:])
-	chunk := key[0] == kindChunk
-	if !ok || chunk && len(rest) != 8 || !chunk && len(rest) != 16 {
+	chunk, behind := key[0] == kindChunk || key[0] == kindChunkAnew, 8
+	if !chunk {
+		behind += 8 // the step
+	}
+	if key[0] == kindChunkAnew || key[0] == kindRollupAnew {
+		behind += 8 // the generation
+	}
+	if !ok || len(rest) != behind {
 		return nil, nil, errors.New("corrupt key")
 	}
 	shard := messages.Shard(binary.BigEndian.Uint16(key[1:]))

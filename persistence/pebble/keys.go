@@ -17,10 +17,13 @@ import (
 //	archive    v                                             layout, number of shards
 //	           a shard site 0 producer 0 run sequence        account of a producer's run
 //	           c shard site 0 device 0 slice                 chunk: readings of one slice of event time
+//	           C shard site 0 device 0 generation slice      the same, in the place of one that was set aside
 //	           d shard site 0 device 0                       delete marker: stream sequence
 //	           e shard site 0 device 0                       retention class, if it is not the default
 //	           m shard site 0 device 0 sequence              record
 //	           r shard site 0 device 0 step start            rollup
+//	           R shard site 0 device 0 step generation start the same, in the place of one that was set aside
+//	           x shard site 0 device 0 generation            mark of what cannot be read and was set aside
 //	snapshots  v                                             layout
 //	           f shard                                       fence: epoch
 //	           k shard                                       marker
@@ -37,9 +40,13 @@ const (
 	kindClass    = 'e'
 	kindRecord   = 'm'
 	kindRollup   = 'r'
+	kindAside    = 'x'
 	kindFence    = 'f'
 	kindMarker   = 'k'
 	kindSnapshot = 's'
+
+	kindChunkAnew  = 'C'
+	kindRollupAnew = 'R'
 )
 
 // slice is the length of event time whose readings share a chunk, in ms. One hour: at 1 reading a

@@ -63,9 +63,9 @@ func (o *operands) Finish(bool) ([]byte, io.Closer, error) {
 		slices.Reverse(o.values)
 	}
 	switch o.kind {
-	case kindChunk:
+	case kindChunk, kindChunkAnew:
 		return chunk.Merge(o.values), o, nil
-	case kindRollup:
+	case kindRollup, kindRollupAnew:
 		return chunk.MergeRollups(o.values), o, nil
 	case kindDelete:
 		return slices.MaxFunc(o.values, slices.Compare), o, nil // 8 bytes, big endian

@@ -60,28 +60,32 @@ func (a *Archive) Scan(ctx context.Context, shard messages.Shard, id messages.De
 	if err := a.check(shard, id); err != nil {
 		return err
 	}
-	prefix := appendDevice(nil, kindChunk, shard, id)
+	f := familyOf(shard, id, 0)
 	low, high := max(min(r.From, r.To), a.keeping.oldest(shard, id)), max(r.From, r.To)
 	if low > high {
 		return nil
 	}
-	lower, upper := appendInt(slices.Clone(prefix), sliceOf(low)), appendInt(slices.Clone(prefix), sliceOf(high)+1)
 	s := scan{low: low, high: high, backwards: r.From > r.To, limit: r.Limit, floor: a.deleted(shard, id), ceiling: ceiling(r), fn: fn}
+	s.lost = persistence.LostAlong(&r, low, high, a.lostIn(&f, low, high))
 	b := blocks.Get().(*chunk.Block)
 	defer func() { b.Reset(); blocks.Put(b) }()
-	err := a.walkPast(ctx, prefix, lower, upper, &r, func(key, value []byte) (bool, error) {
+	more := true
+	err := a.walkFamily(ctx, &f, sliceOf(low), sliceOf(high), s.backwards, f.unread(&r, &s.lost), func(number int64, key, value []byte) (_ bool, err error) {
 		b.Reset()
 		if err := b.Decode(value); err != nil {
 			if r.Damaged == nil {
 				return false, err
 			}
-			number := readInt(key[len(prefix):])
-			r.Damaged(damagedSlices(number, number, fmt.Errorf("%s: %w", describeKey(key), err)))
+			s.lost.Tell(damagedSlices(number, number, fmt.Errorf("%s: %w", describeKey(key), err)))
 			return true, nil
 		}
 		b.Normalize()
-		return s.rows(b), nil
+		more, err = s.rows(b)
+		return more, err
 	})
+	if err == nil && more {
+		err = s.lost.End()
+	}
 	if err != nil {
 		return fmt.Errorf("scan archive: %w", err)
 	}
@@ -101,12 +105,13 @@ type scan struct {
 	backwards      bool
 	limit, given   int
 	floor, ceiling uint64 // rows with floor < sequence <= ceiling are given
+	lost           persistence.Lost
 	fn             func(*persistence.Row) bool
 	row            persistence.Row
 }
 
 // rows hands on those rows of b that belong to the scan; false when it is at its end.
-func (s *scan) rows(b *chunk.Block) bool {
+func (s *scan) rows(b *chunk.Block) (more bool, err error) {
 	from, to := b.Range(s.low, s.high)
 	for n := range to - from {
 		i := from + n
@@ -116,15 +121,21 @@ func (s *scan) rows(b *chunk.Block) bool {
 		if sequence := b.Sequence(i); sequence <= s.floor || sequence > s.ceiling {
 			continue
 		}
+		if err := s.lost.Reach(b.Time(i)); err != nil {
+			return false, err
+		}
+		if s.lost.Hides(b.Time(i), b.Sequence(i)) {
+			continue
+		}
 		b.Row(i, &s.row)
 		if !s.fn(&s.row) {
-			return false
+			return false, nil
 		}
 		if s.given++; s.given == s.limit {
-			return false
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
 // Rollups is Scan for rollups; see persistence.Archive.
@@ -136,31 +147,41 @@ func (a *Archive) Rollups(ctx context.Context, shard messages.Shard, id messages
 	if err := a.check(shard, id); err != nil {
 		return err
 	}
-	prefix := appendInt(appendDevice(nil, kindRollup, shard, id), int64(step))
-	low := max(min(r.From, r.To), a.keeping.oldestRollup(shard, id, step))
-	if low > max(r.From, r.To) {
+	f := familyOf(shard, id, step)
+	low, high := max(min(r.From, r.To), a.keeping.oldestRollup(shard, id, step)), max(r.From, r.To)
+	if low > high {
 		return nil
 	}
-	lower := appendInt(slices.Clone(prefix), low)
-	upper := append(appendInt(slices.Clone(prefix), max(r.From, r.To)), 0)
+	lost := persistence.LostAlong(&r, low, high, a.lostIn(&f, low, high))
 	floor, ceiling, given := a.deleted(shard, id), ceiling(r), 0
 	var row persistence.RollupRow
-	err := a.walk(ctx, lower, upper, r.From > r.To, func(key, value []byte) (bool, error) {
+	more := true
+	first, last := f.numbers(low, high)
+	err := a.walkFamily(ctx, &f, first, last, r.From > r.To, f.unread(&r, &lost), func(start int64, key, value []byte) (bool, error) {
 		if err := chunk.DecodeRollup(value, &row); err != nil {
 			if r.Damaged == nil {
 				return false, err
 			}
-			start := readInt(key[len(prefix):])
-			r.Damaged(persistence.Damage{From: start, To: start + int64(step) - 1, Err: fmt.Errorf("%s: %w", describeKey(key), err)})
+			lost.Tell(f.times(start, start, fmt.Errorf("%s: %w", describeKey(key), err)))
 			return true, nil
 		}
 		if row.Sequence <= floor || row.Sequence > ceiling {
 			return true, nil
 		}
-		row.Step, row.Start = step, readInt(key[len(prefix):])
+		if err := lost.Reach(start); err != nil {
+			return false, err
+		}
+		if lost.Hides(start, row.Sequence) {
+			return true, nil
+		}
+		row.Step, row.Start = step, start
 		given++
-		return fn(&row) && given != r.Limit, nil
+		more = fn(&row) && given != r.Limit
+		return more, nil
 	})
+	if err == nil && more {
+		err = lost.End()
+	}
 	if err != nil {
 		return fmt.Errorf("scan rollups: %w", err)
 	}
