@@ -83,7 +83,9 @@ func TestChaos(t *testing.T) {
 // with other parts handed in; empty = the program.
 func startChaos(t *testing.T, wired string, members int) *chaosRun {
 	t.Helper()
-	r := &chaosRun{t: t, rate: numberFrom(t, "WELLHEAD_CHAOS_RATE", 500), wiredDir: sync.OnceValue(func() string { return buildWired(t) }), parts: startChaosParts(t)}
+	r := &chaosRun{t: t, rate: numberFrom(t, "WELLHEAD_CHAOS_RATE", 500), wiredDir: sync.OnceValue(func() string { return buildWired(t) })}
+	t.Cleanup(r.sayAgain) // behind what the parts' cleanups print of their logs
+	r.parts = startChaosParts(t)
 	if wired != "" {
 		r.parts.program = r.wired(wired)
 	}
@@ -124,6 +126,15 @@ func (r *chaosRun) report(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
+}
+
+// sayAgain repeats what was wrong.
+func (r *chaosRun) sayAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, wrong := range r.wrong {
+		r.t.Logf("wrong: %s", wrong)
+	}
 }
 
 // run does the steps under load and checks everything afterwards. round is how long one site sends.
