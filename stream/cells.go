@@ -11,7 +11,9 @@ import (
 )
 
 // Cells are small values under compare-and-set, in one bucket. A key has characters of
-// [A-Za-z0-9/_=.-] and neither begins nor ends with a dot.
+// [A-Za-z0-9/_=.-] and neither begins nor ends with a dot. What is not answered within 5 s fails then, whatever ctx allows:
+// a question that a server got while it lost the bucket's lead is never answered. Of a Save nobody knows then whether it
+// was done.
 type Cells struct {
 	bucket string
 	kv     jetstream.KeyValue
@@ -28,6 +30,8 @@ func (s *Streams) Cells(bucket string) (*Cells, error) {
 
 // Load returns the value and its revision; persistence.ErrNotFound when there is none.
 func (c *Cells) Load(ctx context.Context, key string) ([]byte, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
 	entry, err := c.kv.Get(ctx, key)
 	if err != nil {
 		return nil, 0, fmt.Errorf("load %s of %s: %w", key, c.bucket, cellError(err))
@@ -38,6 +42,8 @@ func (c *Cells) Load(ctx context.Context, key string) ([]byte, uint64, error) {
 // Save replaces the value at that revision (0 = create) and returns the new revision;
 // persistence.ErrConflict when it has another.
 func (c *Cells) Save(ctx context.Context, key string, data []byte, revision uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
 	var err error
 	if revision == 0 {
 		revision, err = c.kv.Create(ctx, key, data)
@@ -52,6 +58,8 @@ func (c *Cells) Save(ctx context.Context, key string, data []byte, revision uint
 
 // Delete removes the value at that revision; persistence.ErrConflict when it has another.
 func (c *Cells) Delete(ctx context.Context, key string, revision uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
 	if err := c.kv.Delete(ctx, key, jetstream.LastRevision(revision)); err != nil {
 		return fmt.Errorf("delete %s of %s: %w", key, c.bucket, cellError(err))
 	}

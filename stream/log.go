@@ -12,7 +12,8 @@ import (
 	"github.com/wellhead/wellhead/persistence"
 )
 
-// Log is what a shard sees of its stream.
+// Log is what a shard sees of its stream. What a server does not answer within 5 s (purges: as ctx allows) fails then: a
+// question that it got while it lost the stream's lead is never answered.
 type Log struct {
 	streams *Streams
 }
@@ -22,6 +23,8 @@ func (s *Streams) Log() *Log { return &Log{streams: s} }
 
 // State describes the shard's stream now.
 func (l *Log) State(ctx context.Context, shard messages.Shard) (messages.StreamState, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
 	name := messages.StreamName(shard)
 	stream, err := l.streams.js.Stream(ctx, name)
 	if err != nil {
@@ -43,6 +46,8 @@ func (l *Log) State(ctx context.Context, shard messages.Shard) (messages.StreamS
 
 // Ends returns the last sequence of each shard's stream, in one question.
 func (l *Log) Ends(ctx context.Context) (map[messages.Shard]uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
 	out := make(map[messages.Shard]uint64, l.streams.options.Shards)
 	byName := make(map[string]messages.Shard, l.streams.options.Shards)
 	for n := range l.streams.options.Shards {
@@ -62,6 +67,8 @@ func (l *Log) Ends(ctx context.Context) (map[messages.Shard]uint64, error) {
 
 // Get returns one message; persistence.ErrNotFound when the stream does not hold it.
 func (l *Log) Get(ctx context.Context, shard messages.Shard, sequence uint64) (messages.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
 	name := messages.StreamName(shard)
 	stream, err := l.streams.js.Stream(ctx, name)
 	if err != nil {

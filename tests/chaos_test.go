@@ -205,6 +205,7 @@ func (r *chaosRun) step(ctx context.Context, step chaos.Step) chaos.Row {
 func (r *chaosRun) well(ctx context.Context, moment time.Time, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	var wrong error // the last one that is not our own deadline
 	for {
 		err := r.shared(ctx)
 		if err == nil && r.probes != nil {
@@ -213,9 +214,12 @@ func (r *chaosRun) well(ctx context.Context, moment time.Time, within time.Durat
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil || wrong == nil {
+			wrong = err
+		}
 		hold(ctx, 100*time.Millisecond)
 		if ctx.Err() != nil {
-			return err
+			return wrong
 		}
 	}
 }
