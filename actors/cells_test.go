@@ -27,12 +27,43 @@ func drawValue(t *rapid.T) float64 {
 	}
 }
 
+// kept is a reading that a window should have.
+type kept struct {
+	messages.Sample
+	flags uint8
+}
+
+// quality returns a value's, which is good when the value is omitted.
+func (k *kept) quality(channel int) uint8 {
+	if v := valueAt(k.Values, channel); channel >= len(k.Quality) || v != v {
+		return 0
+	}
+	return k.Quality[channel]
+}
+
+// extra tells whether it has more than values.
+func (k *kept) extra() bool { return k.Note != "" || k.flags != 0 || anyQuality(&k.Reading) }
+
+// drawExtras gives a reading what few readings have.
+func drawExtras(t *rapid.T, r *messages.Reading) (flags uint8) {
+	few := rapid.Custom(func(t *rapid.T) uint8 {
+		return rapid.SampledFrom([]uint8{0, 0, 0, 0, 0, 1, 2}).Draw(t, "few")
+	})
+	r.Note = []string{"", "gauge checked", "valve 2 closed"}[few.Draw(t, "note")]
+	if few.Draw(t, "qualities") > 0 {
+		for range r.Values {
+			r.Quality = append(r.Quality, few.Draw(t, "quality"))
+		}
+	}
+	return few.Draw(t, "flags")
+}
+
 // TestWindowKeepsEveryBit compares a window with a plain list.
 func TestWindowKeepsEveryBit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const most = 8
 		var w window
-		var want []messages.Sample
+		var want []kept
 		span := rapid.SampledFrom([]int64{20, 1 << 31, 1 << 33}).Draw(t, "span")
 		for range rapid.IntRange(1, 40).Draw(t, "readings") {
 			r := messages.Reading{Time: 1_700_000_000_000 + rapid.Int64Range(-span, span).Draw(t, "time")}
@@ -40,7 +71,8 @@ func TestWindowKeepsEveryBit(t *testing.T) {
 				r.Values = append(r.Values, drawValue(t))
 			}
 			sequence := rapid.SampledFrom([]uint64{1, 1 << 31, 1 << 40, math.MaxUint64}).Draw(t, "sequence")
-			insertBoth(&w, &want, &r, sequence, most)
+			flags := drawExtras(t, &r)
+			insertBoth(&w, &want, kept{messages.Sample{Reading: r, Sequence: sequence}, flags}, most)
 			compareWindow(t, &w, want)
 		}
 		var copied window
@@ -52,13 +84,12 @@ func TestWindowKeepsEveryBit(t *testing.T) {
 	})
 }
 
-func insertBoth(w *window, want *[]messages.Sample, r *messages.Reading, sequence uint64, most int) {
-	sample := messages.Sample{Reading: *r, Sequence: sequence}
-	i, found := w.search(r.Time)
+func insertBoth(w *window, want *[]kept, k kept, most int) {
+	i, found := w.search(k.Time)
 	if found {
-		w.reserveChannels(len(r.Values))
-		w.set(i, r, sequence, 0)
-		(*want)[i] = sample
+		w.reserveChannels(len(k.Values))
+		w.set(i, &k.Reading, k.Sequence, k.flags)
+		(*want)[i] = k
 		return
 	}
 	if int(w.count) == most {
@@ -66,12 +97,12 @@ func insertBoth(w *window, want *[]messages.Sample, r *messages.Reading, sequenc
 		*want = (*want)[1:]
 		i = max(0, i-1)
 	}
-	w.reserve(len(r.Values), most)
-	w.insert(i, r, sequence, 0)
-	*want = slices.Insert(*want, i, sample)
+	w.reserve(len(k.Values), most)
+	w.insert(i, &k.Reading, k.Sequence, k.flags)
+	*want = slices.Insert(*want, i, k)
 }
 
-func compareWindow(t *rapid.T, w *window, want []messages.Sample) {
+func compareWindow(t *rapid.T, w *window, want []kept) {
 	t.Helper()
 	if int(w.count) != len(want) {
 		t.Fatalf("%d readings in the window, want %d", w.count, len(want))
@@ -86,7 +117,20 @@ func compareWindow(t *rapid.T, w *window, want []messages.Sample) {
 			if g, e := valueAt(got.Values, c), valueAt(s.Values, c); !same(g, e) {
 				t.Fatalf("reading %d of %d, channel %d: %v, want %v", i, len(want), c, g, e)
 			}
+			if g, e := (&kept{Sample: got}).quality(c), s.quality(c); g != e {
+				t.Fatalf("reading %d of %d, channel %d: quality %d, want %d", i, len(want), c, g, e)
+			}
 		}
+		flags := uint8(0)
+		if w.extras != nil {
+			flags = w.extras.flags[w.place(i)]
+		}
+		if got.Note != s.Note || flags != s.flags {
+			t.Fatalf("reading %d of %d: note %q flags %d, want %q and %d", i, len(want), got.Note, flags, s.Note, s.flags)
+		}
+	}
+	if any := slices.ContainsFunc(want, func(k kept) bool { return k.extra() }); any != (w.extras != nil) {
+		t.Fatalf("extras are kept: %v, want %v", w.extras != nil, any)
 	}
 }
 
@@ -94,9 +138,9 @@ func compareWindow(t *rapid.T, w *window, want []messages.Sample) {
 func TestWindowPacksAgain(t *testing.T) {
 	const most = 4
 	var w window
-	var want []messages.Sample
+	var want []kept
 	add := func(k int, v float64) {
-		insertBoth(&w, &want, &messages.Reading{Time: int64(k), Values: []float64{v}}, uint64(k), most)
+		insertBoth(&w, &want, kept{Sample: messages.Sample{Reading: messages.Reading{Time: int64(k), Values: []float64{v}}, Sequence: uint64(k)}}, most)
 	}
 	for k := range most {
 		add(k, 20.25)

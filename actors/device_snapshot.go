@@ -324,7 +324,7 @@ func (w *window) appendExtras(dst []byte, channels int) []byte {
 		if x.flags[p] != 0 {
 			dst[head] |= windowFlags
 		}
-		if x.quality != nil && slices.ContainsFunc(x.quality[p*stride:p*stride+channels], func(q uint8) bool { return q != 0 }) {
+		if x.quality != nil && slices.ContainsFunc(x.qualityOf(p, stride)[:channels], notGood) {
 			dst[head] |= windowQuality
 		}
 	}
@@ -338,7 +338,7 @@ func (w *window) appendExtras(dst []byte, channels int) []byte {
 			dst = append(dst, x.flags[p])
 		}
 		if has&windowQuality != 0 {
-			dst = append(dst, x.quality[p*stride:p*stride+channels]...)
+			dst = append(dst, x.qualityOf(p, stride)[:channels]...)
 		}
 	}
 	return dst
@@ -384,7 +384,6 @@ func (w *window) readExtras(r *snapshotReader) {
 	}
 	n, channels := int(w.count), int(w.channels)
 	x := newExtras(n)
-	w.extras = x
 	if has&windowQuality != 0 {
 		x.quality = make([]uint8, n*channels)
 	}
@@ -393,11 +392,14 @@ func (w *window) readExtras(r *snapshotReader) {
 			x.setNote(i, r.string())
 		}
 		if has&windowFlags != 0 {
-			x.flags[i] = r.byte()
+			x.setFlags(i, r.byte())
 		}
 		if has&windowQuality != 0 {
-			copy(x.quality[i*channels:(i+1)*channels], r.bytes(uint64(channels)))
+			x.setQuality(i, channels, r.bytes(uint64(channels)))
 		}
+	}
+	if x.count > 0 {
+		w.extras = x
 	}
 }
 

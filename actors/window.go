@@ -8,22 +8,23 @@ import (
 )
 
 // window holds a device's newest readings in ascending order of event time: a ring of slots in cells.
-// Notes, qualities and flags are stored beside them, and only from the first reading on that has any.
+// Notes, qualities and flags are stored beside them, and only while a reading in it has any.
 //
 // What is in it is a pure function of the readings ever inserted and of its bounds, whatever the
 // order they came in; of equal times the one inserted later stays. The bounds are the caller's:
 // window.insert only keeps order, dropOldest makes room.
 type window struct {
 	cells
-	extras *extras // nil = no reading has any
+	extras *extras // nil = no reading in it has any
 	first  int32   // slot of the oldest reading
 	count  int32
 }
 
-// extras is what few devices send.
+// extras is what few readings have. A slot that has none of it is zero everywhere, outside the window too.
 type extras struct {
+	marked  []uint64         // a bit a slot: whether it has any, so that most readings do without the rest
+	count   int32            // of those
 	notes   map[int32]string // by slot; nil = none
-	noted   []uint64         // a bit a slot: whether it is in notes, so that most readings do without the map
 	flags   []uint8          // by slot
 	quality []uint8          // by slot * channels; nil = all good
 }
@@ -31,30 +32,83 @@ type extras struct {
 const firstCapacity = 4
 
 func newExtras(capacity int) *extras {
-	return &extras{noted: make([]uint64, (capacity+63)/64), flags: make([]uint8, capacity)}
+	return &extras{marked: make([]uint64, (capacity+63)/64), flags: make([]uint8, capacity)}
+}
+
+func (x *extras) has(p int) bool { return x.marked[p>>6]>>(p&63)&1 != 0 }
+
+func (x *extras) mark(p int) {
+	if !x.has(p) {
+		x.marked[p>>6] |= 1 << (p & 63)
+		x.count++
+	}
 }
 
 func (x *extras) note(p int) string {
-	if x.noted[p>>6]>>(p&63)&1 == 0 {
+	if !x.has(p) {
 		return ""
 	}
 	return x.notes[int32(p)]
 }
 
+// setNote is for a slot that has none.
 func (x *extras) setNote(p int, note string) {
-	word, bit := &x.noted[p>>6], uint64(1)<<(p&63)
 	if note == "" {
-		if *word&bit != 0 {
-			*word &^= bit
-			delete(x.notes, int32(p))
-		}
 		return
 	}
-	*word |= bit
 	if x.notes == nil {
 		x.notes = make(map[int32]string, 1)
 	}
 	x.notes[int32(p)] = note
+	x.mark(p)
+}
+
+func (x *extras) setFlags(p int, flags uint8) {
+	if flags != 0 {
+		x.flags[p] = flags
+		x.mark(p)
+	}
+}
+
+// setQuality is for a slot that has none, once there is room for it.
+func (x *extras) setQuality(p, channels int, quality []uint8) {
+	if slices.ContainsFunc(quality, notGood) {
+		copy(x.qualityOf(p, channels), quality)
+		x.mark(p)
+	}
+}
+
+func notGood(quality uint8) bool { return quality != 0 }
+
+// qualityOf is a slot's part of quality, which is there.
+func (x *extras) qualityOf(p, channels int) []uint8 {
+	return x.quality[p*channels : (p+1)*channels]
+}
+
+// forget lets go of what a slot has.
+func (x *extras) forget(p, channels int) {
+	if !x.has(p) {
+		return
+	}
+	x.marked[p>>6] &^= 1 << (p & 63)
+	x.count--
+	delete(x.notes, int32(p))
+	x.flags[p] = 0
+	if x.quality != nil {
+		clear(x.qualityOf(p, channels))
+	}
+}
+
+// copySlot gives a slot that has nothing what a slot of y has, of as many channels or fewer.
+func (x *extras) copySlot(p, channels int, y *extras, q, of int) {
+	if !y.has(q) {
+		return
+	}
+	x.setNote(p, y.note(q))
+	x.setFlags(p, y.flags[q])
+	if y.quality != nil {
+		x.setQuality(p, channels, y.qualityOf(q, of))
+	}
 }
 
 // place returns the slot number of the i-th oldest reading.
@@ -123,11 +177,7 @@ func (w *window) rebuild(capacity, channels int) {
 		w.store(i, old.time(p), old.sequence(p), old.values(values[:old.channels], p))
 		w.count++
 		if w.extras != nil {
-			w.extras.setNote(i, old.extras.note(p))
-			w.extras.flags[i] = old.extras.flags[p]
-			if w.extras.quality != nil {
-				copy(w.extras.quality[i*channels:(i+1)*channels], old.extras.quality[p*int(old.channels):(p+1)*int(old.channels)])
-			}
+			w.extras.copySlot(i, channels, old.extras, p, int(old.channels))
 		}
 	}
 }
@@ -154,23 +204,28 @@ func (w *window) insert(i int, r *messages.Reading, sequence uint64, flags uint8
 func (w *window) move(to, from int) {
 	p, q := w.place(to), w.place(from)
 	copy(w.slot(p), w.slot(q))
-	x := w.extras
-	if x == nil {
-		return
-	}
-	x.setNote(p, x.note(q))
-	x.flags[p] = x.flags[q]
-	if x.quality != nil {
-		n := int(w.channels)
-		copy(x.quality[p*n:(p+1)*n], x.quality[q*n:(q+1)*n])
+	if x := w.extras; x != nil {
+		x.forget(p, int(w.channels))
+		x.copySlot(p, int(w.channels), x, q, int(w.channels))
 	}
 }
 
 // set overwrites the reading at place i whole.
 func (w *window) set(i int, r *messages.Reading, sequence uint64, flags uint8) {
-	w.store(w.place(i), r.Time, sequence, r.Values)
-	if w.extras != nil || r.Note != "" || flags != 0 || anyQuality(r) {
-		w.setExtras(i, r, flags)
+	p := w.place(i)
+	w.store(p, r.Time, sequence, r.Values)
+	w.forget(p)
+	if r.Note != "" || flags != 0 || anyQuality(r) {
+		w.setExtras(p, r, flags)
+	}
+}
+
+// forget lets go of what the reading of a slot has beside its values, and of all memory for that when no other has any.
+func (w *window) forget(p int) {
+	if x := w.extras; x != nil {
+		if x.forget(p, int(w.channels)); x.count == 0 {
+			w.extras = nil
+		}
 	}
 }
 
@@ -184,21 +239,21 @@ func anyQuality(r *messages.Reading) bool {
 	return false
 }
 
-func (w *window) setExtras(i int, r *messages.Reading, flags uint8) {
+func (w *window) setExtras(p int, r *messages.Reading, flags uint8) {
 	if w.extras == nil {
 		w.extras = newExtras(w.capacity())
 	}
-	x, p, n := w.extras, w.place(i), int(w.channels)
+	x, n := w.extras, int(w.channels)
 	x.setNote(p, strings.Clone(r.Note))
-	x.flags[p] = flags
+	x.setFlags(p, flags)
+	if !anyQuality(r) {
+		return
+	}
 	if x.quality == nil {
-		if !anyQuality(r) {
-			return
-		}
 		x.quality = make([]uint8, w.capacity()*n)
 	}
-	quality := x.quality[p*n : (p+1)*n]
-	clear(quality)
+	x.mark(p)
+	quality := x.qualityOf(p, n)
 	for c, q := range r.Quality[:min(len(r.Quality), len(r.Values))] {
 		if v := r.Values[c]; v == v { // an omitted value is good
 			quality[c] = q
@@ -209,9 +264,7 @@ func (w *window) setExtras(i int, r *messages.Reading, flags uint8) {
 // dropOldest lets go of the oldest reading and returns its time.
 func (w *window) dropOldest() int64 {
 	t := w.timeAt(0)
-	if w.extras != nil {
-		w.extras.setNote(int(w.first), "") // let go of its memory
-	}
+	w.forget(int(w.first))
 	w.first = int32(w.place(1))
 	w.count--
 	if w.count == 0 {
@@ -252,8 +305,8 @@ func (w *window) sample(i int, dst []float64) messages.Sample {
 		p, n := w.place(i), int(w.channels)
 		out.Note = x.note(p)
 		if x.quality != nil {
-			q := x.quality[p*n : p*n+len(out.Values)]
-			if slices.ContainsFunc(q, func(q uint8) bool { return q != 0 }) {
+			q := x.qualityOf(p, n)[:len(out.Values)]
+			if slices.ContainsFunc(q, notGood) {
 				out.Quality = slices.Clone(q)
 			}
 		}
