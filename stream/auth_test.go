@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -240,7 +242,8 @@ func TestDialTellsWhatIsNotPermitted(t *testing.T) {
 	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Dial(shortly(t), DialOptions{URL: x.server.ClientURL(), CredsFile: file, Logger: quietLogger(t)})
+	var log lines
+	c, err := Dial(shortly(t), DialOptions{URL: x.server.ClientURL(), CredsFile: file, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,12 +259,40 @@ func TestDialTellsWhatIsNotPermitted(t *testing.T) {
 	if err := p.Flush(shortly(t)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Publish(shortly(t), "b", 1, someBlocks(1)); err != nil {
-		t.Fatal(err)
+	for range 100 {
+		if err := p.Publish(shortly(t), "b", 1, someBlocks(1)); err != nil {
+			break
+		}
 	}
 	if err := p.Flush(shortly(t)); !errors.Is(err, nats.ErrPermissionViolation) {
 		t.Errorf("publish for another site: got %v, want a permission violation", err)
 	}
+	p.Close()
+	if _, err := c.nc.SubscribeSync("events.b.>"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the subscription's refusal", func() bool { return strings.Contains(log.String(), "events.b.") })
+	if text := log.String(); strings.Contains(text, "Publish") {
+		t.Errorf("what the publisher has told is logged as well:\n%s", text)
+	}
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // needProgram finds a foreign client.

@@ -40,8 +40,9 @@ type Client struct {
 	nc     *nats.Conn
 	logger *slog.Logger
 
-	mu    sync.Mutex
-	boxes map[*outbox]struct{} // told when a publish is not permitted
+	mu     sync.Mutex
+	boxes  map[*outbox]struct{} // told when a publish is not permitted
+	denied bool                 // one of them has been: it says so, and that the server refused those behind it too is no news
 }
 
 // Dial connects from outside.
@@ -99,12 +100,18 @@ func (c *Client) outboxes() []*outbox {
 // failed is told what goes wrong on the connection beside any call. A publish that is not permitted
 // gets no acknowledgement, ever: whoever waits for one is told.
 func (c *Client) failed(nc *nats.Conn, sub *nats.Subscription, err error) {
-	boxes := c.outboxes()
-	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(strings.ToLower(err.Error()), "publish") && len(boxes) > 0 {
+	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(strings.ToLower(err.Error()), "publish") {
+		boxes := c.outboxes()
+		c.mu.Lock()
+		c.denied = c.denied || len(boxes) > 0
+		denied := c.denied
+		c.mu.Unlock()
 		for _, b := range boxes {
 			b.fail(fmt.Errorf("the credential does not allow this: %w", err))
 		}
-		return
+		if denied {
+			return
+		}
 	}
 	subject := ""
 	if sub != nil {
