@@ -71,6 +71,7 @@ type Feed struct {
 	pending int    // messages that the outstanding request may still bring, 0 = none outstanding
 	brought int    // messages it has brought
 	asked   int    // its bytes
+	left    int    // of those, as the server counts them
 	large   bool   // the next message is larger than usualPull
 	held    *messages.Message
 
@@ -334,7 +335,7 @@ func (f *Feed) ask(maxBytes int) error {
 		f.asked = max(min(maxBytes, inFlight/shardsPerConnection), MinPull)
 	}
 	f.large = false
-	f.pending, f.brought = pullBatch, 0
+	f.pending, f.brought, f.left = pullBatch, 0, f.asked
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`,
 		pullBatch, f.asked, pullExpires.Nanoseconds(), pullHeartbeat.Nanoseconds())
 	if err := f.link.nc.PublishRequest(f.request, f.inbox, body); err != nil {
@@ -389,6 +390,9 @@ func (f *Feed) accept(m *nats.Msg) (messages.Message, error) {
 	f.sequence = p.consumer
 	f.pending--
 	f.brought++
+	if f.left -= m.Size(); f.left <= 0 {
+		f.pending = 0 // the server does not say that a request has ended when a message was just what was left of it
+	}
 	if p.stream < f.next {
 		return messages.Message{}, nil
 	}

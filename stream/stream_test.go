@@ -338,3 +338,49 @@ func TestFeedOfLargeMessages(t *testing.T) {
 		t.Errorf("got messages of %v bytes, want %v", got, sizes)
 	}
 }
+
+// TestFeedFillsItsRequest: of a request whose last message takes just the bytes that are left the server says nothing.
+func TestFeedFillsItsRequest(t *testing.T) {
+	s := openStreams(t, startServer(t, t.TempDir(), nil), nil)
+	send := func(size int) {
+		t.Helper()
+		if _, err := s.main.nc.RequestWithContext(shortly(t), messages.BatchSubject("site", 3), make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() *Feed {
+		t.Helper()
+		f, err := s.Log().Open(t.Context(), 3, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(f.Close)
+		return f
+	}
+	pull := func(f *Feed, want int) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the feed finds a consumer that is gone after 11
+		defer cancel()
+		for n := 0; n < want; {
+			got, err := f.Pull(ctx, MinPull)
+			if err != nil {
+				t.Fatalf("after %d of %d messages, %d bytes of the request left: %v", n, want, f.left, err)
+			}
+			n += len(got)
+		}
+	}
+	const first = usualPull / 2
+	send(first)
+	probe := open()
+	pull(probe, 1)
+	around := usualPull - probe.left - first // what each of two messages has beside its data
+	send(usualPull - first - 2*around)
+
+	f := open()
+	pull(f, 2)
+	if f.left != 0 {
+		t.Fatalf("%d bytes of the request are left, want none: the test is wrong", f.left)
+	}
+	send(10)
+	pull(f, 1)
+}
