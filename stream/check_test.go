@@ -306,7 +306,8 @@ func TestOutsideEvents(t *testing.T) {
 	}
 }
 
-// TestOutsideMoreCopies: what was made with one copy gets three when three are configured, and back.
+// TestOutsideMoreCopies: what was made with one copy gets three when three are configured, and back. Any copy answers only
+// when there was one already: those that are to go may do so for a while, with what they have.
 func TestOutsideMoreCopies(t *testing.T) {
 	ports, err := testenv.FreePorts("127.0.0.1", 3)
 	if err != nil {
@@ -324,8 +325,9 @@ func TestOutsideMoreCopies(t *testing.T) {
 		urls = append(urls, "nats://"+server.Addr)
 	}
 	o := Options{URL: strings.Join(urls, ","), User: "member", Password: "secret", Shards: 8, MaxBytes: 16 << 20, Logger: quietLogger(t)}
-	for i, copies := range []int{1, 3, 1} {
+	for i, copies := range []int{1, 3, 1, 1} {
 		o.Replicas = copies
+		direct := i == 0 || i == 3
 		s, err := Open(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -345,7 +347,7 @@ func TestOutsideMoreCopies(t *testing.T) {
 			if info.Config.Replicas != copies {
 				t.Errorf("stream %s has %d copies, want %d", info.Config.Name, info.Config.Replicas, copies)
 			}
-			if aside := info.Config.Name == rejectsStream || info.Config.Name == eventsStream; !aside && info.Config.AllowDirect != (copies == 1) {
+			if aside := info.Config.Name == rejectsStream || info.Config.Name == eventsStream; !aside && info.Config.AllowDirect != direct {
 				t.Errorf("stream %s of %d copies is answered by any copy: %v", info.Config.Name, copies, info.Config.AllowDirect)
 			}
 		}

@@ -227,8 +227,9 @@ func (s *Streams) direct() bool { return s.options.Replicas == 1 }
 
 // copies gives a stream as many copies as are configured now, the matching way to answer, and its bounds.
 func (s *Streams) copies(ctx context.Context, config jetstream.StreamConfig) error {
-	// rejects and events are read by people: a copy that is behind does no harm
-	direct := s.direct() || config.Name == rejectsStream || config.Name == eventsStream
+	// A copy that is to go may still answer for a while, so the leader goes on until the next start. Rejects and events are
+	// read by people: a copy that is behind does no harm.
+	direct := s.direct() && config.Replicas == 1 || config.Name == rejectsStream || config.Name == eventsStream
 	size, age := s.bounds(config)
 	if config.Replicas == s.options.Replicas && config.AllowDirect == direct && config.MaxBytes == size && config.MaxAge == age {
 		return nil
