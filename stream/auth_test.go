@@ -10,12 +10,12 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/wellhead/wellhead/internal/testenv"
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 )
@@ -242,7 +242,7 @@ func TestDialTellsWhatIsNotPermitted(t *testing.T) {
 	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log lines
+	var log testenv.Output
 	c, err := Dial(shortly(t), DialOptions{URL: x.server.ClientURL(), CredsFile: file, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -275,24 +275,6 @@ func TestDialTellsWhatIsNotPermitted(t *testing.T) {
 	if text := log.String(); strings.Contains(text, "Publish") {
 		t.Errorf("what the publisher has told is logged as well:\n%s", text)
 	}
-}
-
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // needProgram finds a foreign client.

@@ -12,11 +12,7 @@ import (
 func TestUnansweredQuestionsEnd(t *testing.T) {
 	t.Parallel()
 	server := startOutside(t, ServerConfigOptions{}, nil)
-	s, err := Open(t.Context(), outsideOptions(t, server))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := openOutside(t, server)
 	cells, err := s.Cells(BucketLeases)
 	if err != nil {
 		t.Fatal(err)

@@ -64,13 +64,20 @@ func outsideOptions(t testing.TB, server *testenv.NATSServer) Options {
 	}
 }
 
-func TestOutsideServer(t *testing.T) {
-	server := startOutside(t, ServerConfigOptions{Sites: []string{"site"}}, nil)
+// openOutside opens the streams of this server.
+func openOutside(t testing.TB, server *testenv.NATSServer) *Streams {
+	t.Helper()
 	s, err := Open(t.Context(), outsideOptions(t, server))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
+	return s
+}
+
+func TestOutsideServer(t *testing.T) {
+	server := startOutside(t, ServerConfigOptions{Sites: []string{"site"}}, nil)
+	s := openOutside(t, server)
 	put(t, s, 3, 1, 50)
 	f, err := s.Log().Open(t.Context(), 3, 1)
 	if err != nil {
@@ -233,11 +240,7 @@ func TestOutsideTLS(t *testing.T) {
 // TestOutsideSites holds the shipped permissions of sites to those of the embedded server.
 func TestOutsideSites(t *testing.T) {
 	server := startOutside(t, ServerConfigOptions{Sites: []string{"a", "b"}}, nil)
-	s, err := Open(t.Context(), outsideOptions(t, server))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	openOutside(t, server)
 	nc, err := nats.Connect("nats://"+server.Addr, nats.UserInfo("a", "of-a"), nats.CustomInboxPrefix(SiteInbox("a")), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		t.Fatal(err)
@@ -280,11 +283,7 @@ func TestOutsideSites(t *testing.T) {
 // TestOutsideEvents: an outside server does not say who listens, so asked is all; none is none.
 func TestOutsideEvents(t *testing.T) {
 	server := startOutside(t, ServerConfigOptions{}, nil)
-	s, err := Open(t.Context(), outsideOptions(t, server))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := openOutside(t, server)
 	for events, want := range map[Events]bool{EventsAsked: true, EventsAll: true, EventsNone: false, "": true} {
 		if got := s.Outside(events).Listening("site"); got != want {
 			t.Errorf("events %q: listening %v, want %v", events, got, want)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 
@@ -40,9 +41,10 @@ type Client struct {
 	nc     *nats.Conn
 	logger *slog.Logger
 
-	mu     sync.Mutex
-	boxes  map[*outbox]struct{} // told when a publish is not permitted
-	denied bool                 // one of them has been: it says so, and that the server refused those behind it too is no news
+	mu    sync.Mutex
+	boxes map[*outbox]struct{} // told when a publish is not permitted
+
+	denied atomic.Bool // one of them has been: it says so, and that the server refused those behind it too is no news
 }
 
 // Dial connects from outside.
@@ -101,15 +103,11 @@ func (c *Client) outboxes() []*outbox {
 // gets no acknowledgement, ever: whoever waits for one is told.
 func (c *Client) failed(nc *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(strings.ToLower(err.Error()), "publish") {
-		boxes := c.outboxes()
-		c.mu.Lock()
-		c.denied = c.denied || len(boxes) > 0
-		denied := c.denied
-		c.mu.Unlock()
-		for _, b := range boxes {
+		for _, b := range c.outboxes() {
+			c.denied.Store(true)
 			b.fail(fmt.Errorf("the credential does not allow this: %w", err))
 		}
-		if denied {
+		if c.denied.Load() {
 			return
 		}
 	}

@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -118,21 +116,7 @@ func (c *clients) run(name string) string {
 // listener is an example that runs until it is stopped.
 type listener struct {
 	cmd *exec.Cmd
-
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (l *listener) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.Write(p)
-}
-
-func (l *listener) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.String()
+	out testenv.Output
 }
 
 func (l *listener) stop() {
@@ -144,7 +128,7 @@ func (l *listener) stop() {
 func (c *clients) start(name, ready string) *listener {
 	c.t.Helper()
 	l := &listener{cmd: c.command(context.WithoutCancel(c.t.Context()), name)}
-	l.cmd.Stdout, l.cmd.Stderr = l, l
+	l.cmd.Stdout, l.cmd.Stderr = &l.out, &l.out
 	if err := l.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -157,7 +141,7 @@ func (c *clients) start(name, ready string) *listener {
 func (c *clients) hears(l *listener, name string, n int, text string) {
 	c.t.Helper()
 	testenv.Eventually(c.t, 30*time.Second, func() error {
-		if got := l.text(); strings.Count(got, text) < n {
+		if got := l.out.String(); strings.Count(got, text) < n {
 			return fmt.Errorf("%s did not print %q %d times: %s", name, text, n, tail(got, 1000))
 		}
 		return nil

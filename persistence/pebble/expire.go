@@ -227,7 +227,7 @@ func (r *expiry) runs(ctx context.Context, from, to []byte) (next []byte, err er
 			if err := r.batch.DeleteRange(first, upTo, nil); err != nil {
 				return nil, err
 			}
-			if run[0] == kindChunk || run[0] == kindChunkAnew {
+			if holdsReadings(run[0]) {
 				r.chunks += old
 			} else {
 				r.rollups += old
@@ -244,11 +244,11 @@ func (r *expiry) runs(ctx context.Context, from, to []byte) (next []byte, err er
 // run returns what the keys of the run begin with, and the key before which all is old.
 func (r *expiry) run(key []byte) (prefix, end []byte, err error) {
 	id, rest, ok := readNames(key[3:])
-	chunk, behind := key[0] == kindChunk || key[0] == kindChunkAnew, 8
+	chunk, behind := holdsReadings(key[0]), 8
 	if !chunk {
 		behind += 8 // the step
 	}
-	if key[0] == kindChunkAnew || key[0] == kindRollupAnew {
+	if isAnew(key[0]) {
 		behind += 8 // the generation
 	}
 	if !ok || len(rest) != behind {

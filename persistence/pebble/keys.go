@@ -49,6 +49,12 @@ const (
 	kindRollupAnew = 'R'
 )
 
+// holdsReadings tells whether the values under keys of a kind are chunks.
+func holdsReadings(kind byte) bool { return kind == kindChunk || kind == kindChunkAnew }
+
+// isAnew tells whether keys of a kind take the place of damaged ones.
+func isAnew(kind byte) bool { return kind == kindChunkAnew || kind == kindRollupAnew }
+
 // slice is the length of event time whose readings share a chunk, in ms. One hour: at 1 reading a
 // second a chunk of 3 600 readings takes some 20 KB and decodes in well under a millisecond, at 1 a
 // minute it still holds 60, enough for the differences to pay.

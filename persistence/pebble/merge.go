@@ -51,7 +51,7 @@ func (o *operands) MergeOlder(value []byte) error {
 // Finish never fails: an error here would stop all compactions of the database. What is corrupt is
 // kept as it is, so that the reader of that very key finds it. The value is good until o is closed.
 func (o *operands) Finish(bool) ([]byte, io.Closer, error) {
-	if len(o.ends) == 1 && !o.rests() {
+	if len(o.ends) == 1 && (!holdsReadings(o.kind) || !chunk.Rests(o.data)) {
 		return o.data, o, nil
 	}
 	from := 0
@@ -77,11 +77,6 @@ func (o *operands) Finish(bool) ([]byte, io.Closer, error) {
 		return slices.MaxFunc(o.values, slices.Compare), o, nil // 8 bytes, big endian
 	}
 	return o.values[len(o.values)-1], o, nil
-}
-
-// rests tells whether the only operand is chunks that an earlier merge left side by side.
-func (o *operands) rests() bool {
-	return (o.kind == kindChunk || o.kind == kindChunkAnew) && chunk.Rests(o.data)
 }
 
 // Close lets the next merge have the memory.
