@@ -310,8 +310,14 @@ const drainEvery = 5 * time.Millisecond
 func (m *Member) drain(ctx context.Context, s *shardActor, ended <-chan struct{}) bool {
 	return m.press(ctx, s, ended, drainEvery, func(c *core) bool {
 		c.draining = true
+		s.endPull()
 		c.hurry(m.now())
-		return c.drained()
+		select {
+		case <-s.pullEnded:
+			return c.drained()
+		default: // what a pull has brought is not in the core yet
+			return c.lost != nil
+		}
 	})
 }
 

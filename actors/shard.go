@@ -36,6 +36,8 @@ type shardActor struct {
 	exec          *executor
 	taken         *pulledMessages          // whose done is to be closed, nil = none
 	draining      atomic.Bool              // no more is pulled
+	endPull       context.CancelFunc       // ends a pull that waits
+	pullEnded     chan struct{}            // closed when all that was pulled is taken in, and no more will be
 	full          atomic.Bool              // the reserved sequences are used up
 	resumed       uint64                   // where its devices are where they were before it was handed over, 0 = they are
 	toldUpTo      uint64                   // stored, as of the last news to producers
@@ -216,7 +218,10 @@ func (s *shardActor) takeOver(b *started) {
 	s.past = map[producerKey]*account{}
 	s.full.Store(false)
 	feed, caution, next := b.feed, b.caution, c.applied+1 // and not b: it holds states, which are the devices' now
-	s.spawn(func() { s.pull(feed, caution, next) })
+	pulling, end := context.WithCancel(s.life)
+	s.endPull, s.pullEnded = end, make(chan struct{})
+	ended := s.pullEnded
+	s.spawn(func() { s.pull(pulling, ended, feed, caution, next) })
 	s.member.started(s, b.plan)
 }
 
@@ -297,10 +302,11 @@ func (s *shardActor) goOn() {
 }
 
 // pull brings in messages from sequence next on while there is credit for them: one pull is taken in
-// before the next begins. It owns the feed and closes it.
-func (s *shardActor) pull(feed Feed, caution *caution, next uint64) {
+// before the next begins. It owns the feed and closes it, after ended.
+func (s *shardActor) pull(pulling context.Context, ended chan<- struct{}, feed Feed, caution *caution, next uint64) {
 	life := s.life
 	defer func() {
+		close(ended)
 		if feed != nil {
 			feed.Close()
 		}
@@ -309,7 +315,7 @@ func (s *shardActor) pull(feed Feed, caution *caution, next uint64) {
 		}
 	}()
 	for s.member.permitted(life) && !s.draining.Load() {
-		err := s.member.credit.Acquire(life, s.shard, MinPull, func() {
+		err := s.member.credit.Acquire(pulling, s.shard, MinPull, func() {
 			s.tell(func(c *core) { c.shortOfCredit() })
 		})
 		if err != nil {
@@ -317,7 +323,7 @@ func (s *shardActor) pull(feed Feed, caution *caution, next uint64) {
 		}
 		s.idle.Store(s.member.now())
 		s.member.credit.pulling(MinPull)
-		msgs, err := feed.Pull(life, MinPull)
+		msgs, err := feed.Pull(pulling, MinPull)
 		s.member.credit.pulling(-MinPull)
 		s.idle.Store(0)
 		cost := 0
@@ -326,10 +332,10 @@ func (s *shardActor) pull(feed Feed, caution *caution, next uint64) {
 		}
 		s.member.credit.Release(s.shard, MinPull-cost)
 		if err != nil {
-			if life.Err() != nil {
+			if pulling.Err() != nil {
 				return
 			}
-			if feed = s.reopen(life, feed, next, err); feed == nil {
+			if feed = s.reopen(pulling, feed, next, err); feed == nil {
 				return
 			}
 			continue
@@ -437,17 +443,17 @@ func (s *shardActor) startAnew(life context.Context) {
 	<-life.Done()
 }
 
-// reopen replaces a feed that has failed; nil when the shard ends.
-func (s *shardActor) reopen(life context.Context, old Feed, next uint64, err error) Feed {
+// reopen replaces a feed that has failed; nil when no more is pulled.
+func (s *shardActor) reopen(pulling context.Context, old Feed, next uint64, err error) Feed {
 	s.log.Warn("feed failed, opening another", "error", err)
 	old.Close()
 	for {
 		select {
-		case <-life.Done():
+		case <-pulling.Done():
 			return nil
 		case <-time.After(time.Second):
 		}
-		feed, err := s.member.parts.Log.Open(life, s.shard, next-s.exec.offset)
+		feed, err := s.member.parts.Log.Open(pulling, s.shard, next-s.exec.offset)
 		if err == nil {
 			return feed
 		}
