@@ -74,6 +74,25 @@ func (m *Member) state(ctx context.Context, q *question) (messages.State, error)
 	return s, nil
 }
 
+// Newest returns a device's newest reading, or, when the device cannot be asked in time, the archive's.
+func (m *Member) Newest(ctx context.Context, id messages.DeviceID) (messages.Newest, error) {
+	q := question{Kind: askNewest, Shard: messages.ShardOf(id, m.cfg.Shards), Device: id}
+	n, err := routed(ctx, m, q, m.newest)
+	if m.mayBePartial(err) {
+		s, err := m.partialState(ctx, &q, err)
+		return messages.Newest{Status: s.Status, HasReading: s.HasReading, Reading: s.Latest, Partial: s.Partial}, err
+	}
+	return n, err
+}
+
+func (m *Member) newest(ctx context.Context, q *question) (messages.Newest, error) {
+	var n messages.Newest
+	if err := m.Ask(ctx, q.Device, func(d *Device) { n = d.Newest() }); err != nil {
+		return messages.Newest{}, err // the device may still be writing to n
+	}
+	return n, nil
+}
+
 // Window returns a device's readings between two event times, both included; from > to: newest first.
 // With ErrPartial they are those of the archive, because the device could not be asked in time.
 func (m *Member) Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {

@@ -14,6 +14,7 @@ import (
 // What the owner of a shard can be asked.
 const (
 	askState    = "state"
+	askNewest   = "newest"
 	askWindow   = "window"
 	askRollups  = "rollups"
 	askDevices  = "devices"
@@ -129,6 +130,8 @@ func (m *Member) Answer(ctx context.Context, data []byte) ([]byte, error) {
 	switch q.Kind {
 	case askState:
 		return answered(ctx, &q, m.state)
+	case askNewest:
+		return answered(ctx, &q, m.newest)
 	case askWindow:
 		return answered(ctx, &q, m.window)
 	case askRollups:

@@ -99,6 +99,40 @@ func (a answer) problem(t *testing.T, status int) string {
 
 const posts = "/api/v1/sites/demo/readings"
 
+// newest has every device say the same.
+type newest struct {
+	*apitest.Fleet
+	says messages.Newest
+}
+
+func (f newest) Newest(context.Context, messages.DeviceID) (messages.Newest, error) {
+	return f.says, nil
+}
+
+// TestLatestIsTheSameEverywhere compares what is asked over HTTP with what is asked otherwise.
+func TestLatestIsTheSameEverywhere(t *testing.T) {
+	sample := messages.Sample{
+		Reading:  messages.Reading{Time: 1_767_323_045_678, Values: []float64{1.5, messages.Omitted(), 3e21}, Note: `<"ä">`},
+		Sequence: 7,
+	}
+	marked := sample
+	marked.Quality = []uint8{0, 0, 2}
+	for _, says := range []messages.Newest{
+		{Status: messages.StatusUnknown},
+		{Status: messages.StatusOffline, LastSeen: 1_767_323_045_700},
+		{Status: messages.StatusOnline, LastSeen: 1_767_323_045_700, HasReading: true, Reading: sample},
+		{Status: messages.StatusUnknown, HasReading: true, Reading: marked, Partial: true},
+	} {
+		fleet := newest{apitest.New(), says}
+		f := start(t, func(o *api.Options) { o.Fleet = fleet })
+		want := f.do(t, "GET", "/api/v1/sites/demo/devices/pump-1/latest", "").text
+		got, err := api.LatestJSON(t.Context(), fleet, messages.DeviceID{Site: "demo", Device: "pump-1"})
+		if err != nil || string(got) != want {
+			t.Errorf("%+v: %s, %v; over HTTP %s", says, got, err, want)
+		}
+	}
+}
+
 // fill stores n readings of a device, one a second from epoch on, values {i, -i}.
 func (f *face) fill(t *testing.T, device string, n int) {
 	t.Helper()

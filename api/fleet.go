@@ -31,6 +31,8 @@ type Fleet interface {
 	Widths(ctx context.Context, site string) ([]messages.DeviceWidth, error)
 	// State asks the device's actor. ErrNotFound when the device never sent.
 	State(ctx context.Context, id messages.DeviceID) (messages.State, error)
+	// Newest is of State what most ask.
+	Newest(ctx context.Context, id messages.DeviceID) (messages.Newest, error)
 	// Window asks the device's actor for its readings between two event times, both ends included; from > to: newest first.
 	// With ErrPartial they are the archive's.
 	Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error)

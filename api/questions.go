@@ -220,15 +220,42 @@ func (s *server) state(ctx context.Context, site, device string) (messages.State
 }
 
 func (s *server) latest(ctx context.Context, in *deviceInput) (latestAnswer, error) {
-	st, err := s.state(ctx, in.Site, in.Device)
+	id, err := deviceID(in.Site, in.Device)
 	if err != nil {
 		return latestAnswer{}, err
 	}
-	out := latestAnswer{Site: in.Site, Device: in.Device, Status: st.Status, LastSeen: maybe(st.LastSeen), Partial: st.Partial}
-	if st.HasReading {
-		out.Reading = &reading{st.Latest}
+	n, err := s.Fleet.Newest(ctx, id)
+	if err != nil {
+		return latestAnswer{}, err
+	}
+	out := latestAnswer{Site: in.Site, Device: in.Device, Status: n.Status, LastSeen: maybe(n.LastSeen), Partial: n.Partial}
+	if n.HasReading {
+		out.Reading = &reading{n.Reading}
 	}
 	return out, nil
+}
+
+// LatestJSON answers for a device what GET …/latest answers, byte by byte, for those who do not ask over HTTP.
+func LatestJSON(ctx context.Context, f Fleet, id messages.DeviceID) ([]byte, error) {
+	n, err := f.Newest(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	dst := messages.AppendText(append(make([]byte, 0, 256), `{"site":`...), id.Site)
+	dst = messages.AppendText(append(dst, `,"device":`...), id.Device)
+	dst = messages.AppendText(append(dst, `,"status":`...), string(n.Status))
+	if n.LastSeen != 0 {
+		dst = append(messages.AppendTime(append(dst, `,"lastSeen":"`...), n.LastSeen), '"')
+	}
+	if dst = append(dst, `,"reading":`...); n.HasReading {
+		dst = messages.AppendSampleJSON(dst, n.Reading)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	if n.Partial {
+		dst = append(dst, `,"partial":true`...)
+	}
+	return append(dst, "}\n"...), nil
 }
 
 func (s *server) window(ctx context.Context, in *windowInput) (windowAnswer, error) {

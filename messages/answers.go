@@ -118,6 +118,15 @@ type State struct {
 	Partial    bool      // the device could not be asked: only Device, Shard, Settings and the newest stored reading are known
 }
 
+// Newest is a device's newest reading, and whether the device is heard of.
+type Newest struct {
+	Status     Status
+	LastSeen   int64 // arrival time of the newest message, 0 = never
+	HasReading bool
+	Reading    Sample // valid when HasReading
+	Partial    bool   // the device could not be asked: only the newest stored reading is known
+}
+
 // Summary is the statistics of one channel over a window.
 type Summary struct {
 	Count    int     `json:"count"`

@@ -162,6 +162,12 @@ func (f *Fleet) State(_ context.Context, id messages.DeviceID) (messages.State, 
 	return st, nil
 }
 
+// Newest implements api.Fleet.
+func (f *Fleet) Newest(ctx context.Context, id messages.DeviceID) (messages.Newest, error) {
+	s, err := f.State(ctx, id)
+	return messages.Newest{Status: s.Status, LastSeen: s.LastSeen, HasReading: s.HasReading, Reading: s.Latest, Partial: s.Partial}, err
+}
+
 // pick chooses samples the way the interfaces say.
 func pick(samples []messages.Sample, from, to int64, limit int) []messages.Sample {
 	out := slices.Clone(samples)

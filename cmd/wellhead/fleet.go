@@ -111,6 +111,11 @@ func (f *fleet) State(ctx context.Context, id messages.DeviceID) (messages.State
 	return s, outward(err)
 }
 
+func (f *fleet) Newest(ctx context.Context, id messages.DeviceID) (messages.Newest, error) {
+	n, err := f.member.Newest(ctx, id)
+	return n, outward(err)
+}
+
 func (f *fleet) Window(ctx context.Context, id messages.DeviceID, from, to int64, limit int) ([]messages.Sample, error) {
 	s, err := f.member.Window(ctx, id, from, to, limit)
 	return s, outward(err)
@@ -250,6 +255,7 @@ func (o operator) SetLimits(ctx context.Context, l messages.Limits, revision uin
 // queries answers requests on NATS with what HTTP answers to the same question.
 type queries struct {
 	handler http.Handler
+	fleet   api.Fleet
 	layout  stream.Layout
 	granted func(site string) int64
 	stored  func(ctx context.Context, site, producer string, run uint64) ([]actors.StoredNews, error)
@@ -279,7 +285,10 @@ func (q *queries) Answer(ctx context.Context, what string, id messages.DeviceID,
 	case stream.QueryState:
 		return q.get(ctx, device)
 	case stream.QueryLatest:
-		return q.get(ctx, device+"/latest")
+		if data, err := api.LatestJSON(ctx, q.fleet, id); err == nil {
+			return data, nil
+		}
+		return q.get(ctx, device+"/latest") // which knows how to say what is wrong
 	case stream.QueryWindow:
 		return q.ask(ctx, device+"/window", request)
 	case stream.QueryRollups:

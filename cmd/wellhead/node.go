@@ -319,8 +319,9 @@ func (n *node) openHTTP(ctx context.Context) error {
 	}
 	n.closing(n.publisher.Close)
 	oldest, certain := agesTaken(n.cfg)
+	devices := &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry(), classes: classes(n.cfg)}
 	handler := api.New(api.Options{
-		Fleet:  &fleet{member: n.member, streams: n.streams, registry: n.streams.Registry(), classes: classes(n.cfg)},
+		Fleet:  devices,
 		Ingest: ingest{stream.NewIngest(n.publisher, n.cfg.Shards), n.streams}, Live: n.client, Health: n,
 		Rejects:  rejects{n.streams},
 		Operator: operator{n.limits, n.member, n.publisher, serverName(n.cfg.Name)},
@@ -334,7 +335,7 @@ func (n *node) openHTTP(ctx context.Context) error {
 			MaxFuture: n.cfg.Limits.MaxFuture, MaxAge: oldest, CertainAge: certain,
 		},
 	})
-	answers := &queries{handler: handler, layout: stream.Layout{Shards: n.cfg.Shards}, stored: n.member.Stored, granted: n.granted}
+	answers := &queries{handler: handler, fleet: devices, layout: stream.Layout{Shards: n.cfg.Shards}, stored: n.member.Stored, granted: n.granted}
 	if n.cfg.HTTP != "" {
 		if n.listener, err = net.Listen("tcp", n.cfg.HTTP); err != nil {
 			return fmt.Errorf("listen for HTTP: %w", err)
