@@ -247,8 +247,12 @@ func (m *Member) complain(text string, shard messages.Shard) {
 func (m *Member) readTable(ctx context.Context, b *started) error {
 	shard, k := b.exec.shard, &b.plan.Checkpoint
 	var sites []messages.DeviceID
+	site := ""
 	err := m.parts.Archive.Devices(ctx, shard, func(id messages.DeviceID) bool {
-		id = messages.DeviceID{Site: strings.Clone(id.Site), Device: strings.Clone(id.Device)}
+		if id.Site != site {
+			site = strings.Clone(id.Site)
+		}
+		id = messages.DeviceID{Site: site, Device: strings.Clone(id.Device)}
 		switch {
 		case id.Site == witnessSite:
 		case id.Device == "":
@@ -279,11 +283,9 @@ func (m *Member) readTable(ctx context.Context, b *started) error {
 // that are about to send: loaded one by one, as readings and questions come, each would be fetched a second time.
 func (m *Member) readSnapshots(ctx context.Context, b *started) {
 	shard, k, now := b.exec.shard, &b.plan.Checkpoint, m.now()
+	var r snapshotReader
 	err := m.parts.Snapshots.Scan(ctx, shard, k.Generation, func(s persistence.Snapshot) bool {
-		head, err := PeekSnapshot(s.Data)
-		if err == nil && head.Due > now {
-			head.state, err = DecodeSnapshot(s.Data)
-		}
+		head, err := r.read(s.Data, now)
 		if err != nil {
 			b.exec.found(Corruption{What: CorruptSnapshot, Device: s.Device, Damage: persistence.Damage{Err: err}})
 		} else if head.Sequence == s.Sequence && head.Sequence <= k.Stored {

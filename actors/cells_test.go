@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"bytes"
 	"math"
 	"slices"
 	"testing"
@@ -75,12 +76,23 @@ func TestWindowKeepsEveryBit(t *testing.T) {
 			insertBoth(&w, &want, kept{messages.Sample{Reading: r, Sequence: sequence}, flags}, most)
 			compareWindow(t, &w, want)
 		}
+		data := w.appendTo(nil)
 		var copied window
-		r := snapshotReader{data: w.appendTo(nil)}
-		if copied.readFrom(&r); r.err != nil {
-			t.Fatal(r.err)
+		r := snapshotReader{data: data}
+		if copied.readFrom(&r); r.err != nil || r.left() != 0 {
+			t.Fatalf("%d bytes are left: %v", r.left(), r.err)
 		}
 		compareWindow(t, &copied, want)
+		for c := 0; c < int(w.channels) && !w.wide; c++ {
+			if got, want := w.appendCells(nil, c), appendColumn(nil, w.column(c)); !bytes.Equal(got, want) {
+				t.Fatalf("channel %d: written as %x, want %x", c, got, want)
+			}
+		}
+
+		r = snapshotReader{data: data[:rapid.IntRange(0, len(data)-1).Draw(t, "cut")]}
+		if new(window).readFrom(&r); r.err == nil {
+			t.Fatalf("%d of %d bytes are read as a window", len(r.data), len(data))
+		}
 	})
 }
 

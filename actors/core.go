@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wellhead/wellhead/messages"
@@ -282,7 +283,11 @@ func (c *core) populate(b *started) {
 
 // know adds a device that the snapshot store, or, with sequence 0, only the archive knows of.
 func (c *core) know(h *SnapshotHead) {
-	e := c.entry(h.Row.Device.Site, h.Row.Device.Device)
+	e := c.find(h.Row.Device)
+	if e == nil {
+		e = c.newEntry(c.siteOf(h.Row.Device.Site), h.Row.Device.Device)
+	}
+	h.Row.Device = e.id // its name is there once
 	e.phase, e.registered = cold, true
 	e.seq, e.snapSeq = h.Sequence, h.Sequence
 	if h.Sequence > 0 {
@@ -290,6 +295,7 @@ func (c *core) know(h *SnapshotHead) {
 		e.row, e.due, e.deleted = h.Row, h.Due, h.Gone
 	}
 	if h.state != nil {
+		h.state.id = e.id
 		c.fetched(c.want(e), loadResult{device: h.state, snapshot: h.Sequence})
 	}
 }
@@ -322,17 +328,19 @@ func (c *core) site(name string) *siteState {
 
 // entry returns the line of a device in the shard's table, made when there is none.
 func (c *core) entry(site, device string) *entry {
-	s := c.sites[site]
-	if s == nil {
-		s = c.site(string(append([]byte(nil), site...)))
+	s := c.siteOf(site)
+	if e := s.devices[device]; e != nil {
+		return e
 	}
-	e := s.devices[device]
-	if e == nil {
-		id := messages.DeviceID{Site: s.name, Device: string(append([]byte(nil), device...))}
-		e = &entry{id: id, site: s, row: messages.DeviceRow{Device: id, Status: messages.StatusUnknown}}
-		s.devices[id.Device] = e
-		c.entries = append(c.entries, e)
-	}
+	return c.newEntry(s, strings.Clone(device))
+}
+
+// newEntry makes the line of a device that the table does not have.
+func (c *core) newEntry(s *siteState, device string) *entry {
+	id := messages.DeviceID{Site: s.name, Device: device}
+	e := &entry{id: id, site: s, row: messages.DeviceRow{Device: id, Status: messages.StatusUnknown}}
+	s.devices[device] = e
+	c.entries = append(c.entries, e)
 	return e
 }
 

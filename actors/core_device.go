@@ -256,7 +256,9 @@ func (c *core) tickDevices(caughtUp bool) {
 func (c *core) goOffline(e *entry) {
 	switch {
 	case e.ready():
-		c.launch(&op{kind: opTick, entry: e, now: e.due + 1})
+		o := c.brief(opTick, e)
+		o.now = e.due + 1
+		c.launchBrief(o)
 	case e.phase == cold:
 		e.row.Status = messages.StatusOffline
 		c.announceStatus(e, StatusChange{Status: messages.StatusOffline, At: e.due}, noMessage)

@@ -77,7 +77,9 @@ func (c *core) stepSnapshots() {
 		r.queue = r.queue[1:]
 		switch {
 		case e.ready():
-			c.launch(&op{kind: opSnapshot, entry: e, resting: e.row.Status == messages.StatusOffline})
+			o := c.brief(opSnapshot, e)
+			o.resting = e.row.Status == messages.StatusOffline
+			c.launchBrief(o)
 		case e.phase == loading || e.phase == active:
 			r.queue = append(r.queue, e)
 		}

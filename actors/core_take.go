@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"github.com/wellhead/wellhead/messages"
@@ -12,7 +13,8 @@ import (
 // spareParts are used again with each message.
 type spareParts struct {
 	batch   messages.Batch
-	op      *op
+	op      *op // of readings that arrived
+	brief   *op // of what is neither held open nor tried again, see brief
 	inboxes [][]Arrived
 }
 
@@ -213,7 +215,7 @@ func (c *core) siteOf(name string) *siteState {
 	if s := c.sites[name]; s != nil {
 		return s
 	}
-	return c.site(string(append([]byte(nil), name...)))
+	return c.site(strings.Clone(name))
 }
 
 // account notes the batch under its producer; false when it has been here before and is not applied again.
@@ -421,6 +423,12 @@ func (c *core) drain(e *entry) {
 
 // start turns work into an op and runs it. The messages of the work are held open already.
 func (c *core) start(e *entry, w work) {
+	if w.ask != nil {
+		o := c.brief(opAsk, e)
+		o.ask = w.ask
+		c.launchBrief(o)
+		return
+	}
 	o := &op{entry: e, limits: &c.cfg.Limits, waiting: true}
 	switch {
 	case w.in != nil:
@@ -429,18 +437,36 @@ func (c *core) start(e *entry, w work) {
 		o.kind, o.control, o.base = opControl, w.control, w.control.base
 	case w.settings != nil:
 		o.kind, o.settings, o.base = opSettings, w.settings, w.settings.merged
-	case w.ask != nil:
-		o.kind, o.ask = opAsk, w.ask
 	}
 	c.launch(o)
 }
 
-// launch runs an op that holds its messages by itself.
-func (c *core) launch(o *op) {
+// brief returns an empty op of that kind, for launchBrief.
+func (c *core) brief(kind opKind, e *entry) *op {
+	o := c.spare.brief
+	if c.spare.brief = nil; o == nil {
+		o = &op{}
+	}
+	o.kind, o.entry = kind, e
+	return o
+}
+
+// launchBrief is launch; the op is used again when it is done at once, as it nearly always is.
+func (c *core) launchBrief(o *op) {
+	if c.launch(o) {
+		*o = op{row: o.row, scratch: o.scratch}
+		c.spare.brief = o
+	}
+}
+
+// launch runs an op that holds its messages by itself, and tells whether it is done.
+func (c *core) launch(o *op) bool {
 	o.entry.busy = o
-	if c.fx.run(o) {
+	done := c.fx.run(o)
+	if done {
 		c.ran(o)
 	}
+	return done
 }
 
 // await keeps an op that the actor has not finished. Its readings leave the gather's arena.

@@ -1,10 +1,12 @@
 package actors
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/wellhead/wellhead/messages"
@@ -102,7 +104,10 @@ func (d *Device) appendHead(dst []byte) []byte {
 }
 
 func (r *snapshotReader) head() (row messages.DeviceRow, sequence uint64, s status, due int64) {
-	row.Device = messages.DeviceID{Site: r.string(), Device: r.string()}
+	if site := r.bytes(r.uvarint()); string(site) != r.site {
+		r.site = string(site)
+	}
+	row.Device = messages.DeviceID{Site: r.site, Device: r.string()}
 	sequence = r.uvarint()
 	if s = status(r.byte()); s > offline {
 		r.fail("status")
@@ -121,9 +126,9 @@ func (r *snapshotReader) head() (row messages.DeviceRow, sequence uint64, s stat
 	return row, sequence, s, due
 }
 
-// openSnapshot checks version and checksum.
-func openSnapshot(data []byte) *snapshotReader {
-	r := &snapshotReader{}
+// open begins with a snapshot, and checks its version and checksum.
+func (r *snapshotReader) open(data []byte) {
+	r.data, r.at, r.err = nil, 0, nil
 	switch n := len(data) - 4; {
 	case n < 1:
 		r.fail("length")
@@ -132,9 +137,10 @@ func openSnapshot(data []byte) *snapshotReader {
 	case data[0] < snapshotVersionOldest || data[0] > snapshotVersion:
 		r.err = fmt.Errorf("device snapshot of version %d, known are %d to %d: %w", data[0], snapshotVersionOldest, snapshotVersion, messages.ErrInvalid)
 	default:
-		r.data, r.version = data[1:n], data[0]
+		if r.data = data[1:n]; data[0] != r.version {
+			r.version, r.lastSettings = data[0], nil
+		}
 	}
-	return r
 }
 
 // SnapshotHead is what a shard's column table needs of a snapshot.
@@ -149,12 +155,23 @@ type SnapshotHead struct {
 
 // PeekSnapshot reads only the head of a snapshot.
 func PeekSnapshot(data []byte) (SnapshotHead, error) {
-	var h SnapshotHead
-	r := openSnapshot(data)
-	h.Row, h.Sequence, _, h.Due = r.head()
-	r.varint() // write time
-	deletedAt := r.uvarint()
-	h.Gone = deletedAt > 0 && r.byte()&hasSeen == 0
+	var r snapshotReader
+	return r.read(data, math.MaxInt64)
+}
+
+// read reads a snapshot's head, and the state too if the device is due after that time (ms).
+func (r *snapshotReader) read(data []byte, after int64) (SnapshotHead, error) {
+	r.open(data)
+	row, sequence, s, due := r.head()
+	h := SnapshotHead{Row: row, Sequence: sequence, Due: due}
+	if due > after {
+		h.state = r.state(row, sequence, s)
+		h.Gone = h.state.gone()
+	} else {
+		r.varint() // write time
+		deletedAt := r.uvarint()
+		h.Gone = deletedAt > 0 && r.byte()&hasSeen == 0
+	}
 	if r.err != nil {
 		return SnapshotHead{}, r.err
 	}
@@ -164,8 +181,23 @@ func PeekSnapshot(data []byte) (SnapshotHead, error) {
 // DecodeSnapshot reads what AppendSnapshot wrote; the settings in force come with it (see
 // SetSettings). Errors wrap messages.ErrInvalid; the data is not kept.
 func DecodeSnapshot(data []byte) (*Device, error) {
-	r := openSnapshot(data)
+	var r snapshotReader
+	return r.device(data)
+}
+
+// device is DecodeSnapshot.
+func (r *snapshotReader) device(data []byte) (*Device, error) {
+	r.open(data)
 	row, sequence, s, _ := r.head()
+	d := r.state(row, sequence, s)
+	if r.err != nil {
+		return nil, r.err
+	}
+	return d, nil
+}
+
+// state reads what follows on the head.
+func (r *snapshotReader) state(row messages.DeviceRow, sequence uint64, s status) *Device {
 	d := NewDevice(row.Device, nil)
 	d.sequence, d.status, d.lastSeen, d.counts = sequence, s, row.LastSeen, row.Counts
 	d.writeTime, d.deletedAt = r.varint(), r.uvarint()
@@ -178,27 +210,25 @@ func DecodeSnapshot(data []byte) (*Device, error) {
 	}
 	d.effective = r.settings()
 	if has&hasOwn != 0 {
-		d.own = r.settings()
+		own := r.readSettings()
+		d.own = &own
 	}
 	d.window.readFrom(r)
 	d.hour.readFrom(r, messages.Hour)
 	d.minute.readFrom(r, messages.Minute)
 	d.previous.readFrom(r, messages.Minute)
-	if n := r.number(uint64(len(r.data))); n > 0 {
+	if n := r.number(uint64(r.left())); n > 0 {
 		d.later = make(map[uint64]int64)
 		for range n {
 			sequence := r.uvarint()
 			d.later[sequence] = r.varint()
 		}
 	}
-	if len(r.data) != 0 {
+	if r.left() != 0 {
 		r.fail("end")
 	}
 	d.checkTimes(r)
-	if r.err != nil {
-		return nil, r.err
-	}
-	return d, nil
+	return d
 }
 
 // checkTimes refuses what no device can have been: times out of bounds, or rollups of another time
@@ -235,9 +265,23 @@ func appendSettings(dst []byte, s *messages.Settings) []byte {
 	return appendString(dst, s.Retention)
 }
 
+// settings reads the settings in force, which most devices of a site share.
 func (r *snapshotReader) settings() *messages.Settings {
-	s := &messages.Settings{WindowCount: int(r.varint()), WindowAge: r.varint(), ExpectedInterval: r.varint(), OfflineAfter: r.varint()}
-	if n := r.number(uint64(len(r.data))); n > 0 {
+	if r.lastSettings != nil && bytes.HasPrefix(r.data[r.at:], r.settingsBytes) {
+		r.at += len(r.settingsBytes)
+		return r.lastSettings
+	}
+	from := r.at
+	s := r.readSettings()
+	if r.err == nil {
+		r.settingsBytes, r.lastSettings = append(r.settingsBytes[:0], r.data[from:r.at]...), &s
+	}
+	return &s
+}
+
+func (r *snapshotReader) readSettings() messages.Settings {
+	s := messages.Settings{WindowCount: int(r.varint()), WindowAge: r.varint(), ExpectedInterval: r.varint(), OfflineAfter: r.varint()}
+	if n := r.number(uint64(r.left())); n > 0 {
 		s.Channels = make([]messages.Channel, n)
 		for i := range s.Channels {
 			s.Channels[i] = messages.Channel{Name: r.string(), Unit: r.string()}
@@ -258,14 +302,23 @@ func (w *window) appendTo(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(channels))
 	dst = appendSteps(dst, n, func(i int) uint64 { return uint64(w.timeAt(i)) })
 	dst = appendSteps(dst, n, w.sequenceAt)
-	column := make([]float64, n)
 	for c := range channels {
-		for i := range column {
-			column[i] = w.valueAt(i, c)
+		if w.wide {
+			dst = appendColumn(dst, w.column(c))
+		} else {
+			dst = w.appendCells(dst, c)
 		}
-		dst = appendColumn(dst, column)
 	}
 	return w.appendExtras(dst, channels)
+}
+
+// column returns all values of a channel.
+func (w *window) column(channel int) []float64 {
+	column := make([]float64, w.count)
+	for i := range column {
+		column[i] = w.valueAt(i, channel)
+	}
+	return column
 }
 
 // appendSteps writes n numbers, each as how much its distance from the one before has changed.
@@ -282,9 +335,8 @@ func appendSteps(dst []byte, n int, at func(i int) uint64) []byte {
 	return dst
 }
 
-// steps reads what appendSteps wrote.
-func (r *snapshotReader) steps(n int) []uint64 {
-	out := make([]uint64, n)
+// steps reads what appendSteps wrote into out.
+func (r *snapshotReader) steps(out []uint64) {
 	var last, step uint64
 	for i := range out {
 		v := last + step + uint64(r.varint())
@@ -293,7 +345,6 @@ func (r *snapshotReader) steps(n int) []uint64 {
 		}
 		out[i], last = v, v
 	}
-	return out
 }
 
 // usedChannels returns how many channels have a value in the window.
@@ -345,7 +396,7 @@ func (w *window) appendExtras(dst []byte, channels int) []byte {
 }
 
 func (w *window) readFrom(r *snapshotReader) {
-	n := r.number(min(maxWindowCount, uint64(len(r.data)/2))) // at least a byte each for time and sequence
+	n := r.number(min(maxWindowCount, uint64(r.left()/2))) // at least a byte each for time and sequence
 	if n == 0 {
 		return
 	}
@@ -353,13 +404,54 @@ func (w *window) readFrom(r *snapshotReader) {
 	if r.err != nil {
 		return
 	}
-	times, sequences := r.steps(n), r.steps(n)
+	r.numbers = slices.Grow(r.numbers[:0], 2*n)[:2*n]
+	times, sequences := r.numbers[:n], r.numbers[n:]
+	r.steps(times)
+	r.steps(sequences)
 	for i := 1; i < n; i++ {
 		if int64(times[i]) <= int64(times[i-1]) {
 			r.fail("order of times")
 		}
 	}
-	values, column := make([]float64, n*channels), make([]float64, n)
+	if !w.readPacked(r, times, sequences, channels) {
+		w.readValues(r, times, sequences, channels)
+	}
+	if r.err == nil {
+		w.readExtras(r)
+	}
+}
+
+// readPacked reads values into packed cells as they are written, if that can be; if not it has read nothing.
+func (w *window) readPacked(r *snapshotReader, times, sequences []uint64, channels int) bool {
+	n, from := len(times), r.at
+	m := newCells(n, channels, false)
+	m.baseTime, m.baseSequence = int64(times[0]), sequences[0]
+	for i := range n {
+		slot := m.slot(i)
+		dt, timeFits := distance(int64(times[i]), m.baseTime)
+		ds, sequenceFits := distance(int64(sequences[i]), int64(m.baseSequence))
+		if !timeFits || !sequenceFits {
+			return false
+		}
+		slot[0], slot[1] = uint32(dt), uint32(ds)
+	}
+	for c := range channels {
+		if !r.cells(&m, c) {
+			if r.err == nil {
+				r.at = from
+			}
+			return false
+		}
+	}
+	w.cells, w.count = m, int32(n)
+	return r.err == nil
+}
+
+// readValues reads values of any kind.
+func (w *window) readValues(r *snapshotReader, times, sequences []uint64, channels int) {
+	n := len(times)
+	r.floats = slices.Grow(r.floats[:0], n*(channels+1))[:n*(channels+1)]
+	values, column := r.floats[:n*channels], r.floats[n*channels:]
 	for c := range channels {
 		r.column(column)
 		for i, v := range column {
@@ -374,7 +466,6 @@ func (w *window) readFrom(r *snapshotReader) {
 		w.store(i, int64(times[i]), sequences[i], values[i*channels:(i+1)*channels])
 		w.count++
 	}
-	w.readExtras(r)
 }
 
 func (w *window) readExtras(r *snapshotReader) {

@@ -24,6 +24,9 @@ const (
 
 var powersOfTen = [largestScale + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
 
+// wholePowers are the same as whole numbers.
+var wholePowers = [largestScale + 1]int32{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
+
 // decimal returns v as a whole number of 10^-scale, if it is exactly that.
 func decimal(v float64, scale int) (int64, bool) {
 	m := math.RoundToEven(v * powersOfTen[scale])
@@ -94,6 +97,50 @@ func appendColumn(dst []byte, values []float64) []byte {
 	return dst
 }
 
+// appendCells writes a channel of packed cells as appendColumn does.
+func (w *window) appendCells(dst []byte, channel int) []byte {
+	n, scale := int(w.count), w.scale(channel)
+	there, zeros := 0, scale // zeros that all numbers have at their end
+	for i := range n {
+		v := w.cell(i, channel)
+		if v == omittedCell {
+			continue
+		}
+		there++
+		for zeros > 0 && v%wholePowers[zeros] != 0 {
+			zeros--
+		}
+	}
+	if there == 0 {
+		return append(dst, columnEmpty)
+	}
+	head := len(dst)
+	dst = append(dst, byte(scale-zeros))
+	if there < n {
+		dst[head] |= columnOmitted
+		dst = append(dst, make([]byte, (n+7)/8)...)
+	}
+	unit, last := wholePowers[zeros], int32(0)
+	for i := range n {
+		v := w.cell(i, channel)
+		if v == omittedCell {
+			continue
+		}
+		if there < n {
+			dst[head+1+i/8] |= 1 << (i % 8)
+		}
+		if unit > 1 {
+			v /= unit
+		}
+		dst = binary.AppendVarint(dst, int64(v)-int64(last))
+		last = v
+	}
+	return dst
+}
+
+// cell returns a value of packed cells as it is there.
+func (w *window) cell(i, channel int) int32 { return int32(w.slot(w.place(i))[2+channel]) }
+
 // appendDifference writes the bytes between the first and the last that are not zero: their number
 // and how many zero bytes follow, then the bytes.
 func appendDifference(dst []byte, x uint64) []byte {
@@ -111,58 +158,71 @@ func appendDifference(dst []byte, x uint64) []byte {
 	return dst
 }
 
-// snapshotReader reads what the append functions wrote. After the first error it gives zeros.
+// snapshotReader reads what the append functions wrote. After the first error it gives zeros. One may read many
+// snapshots, one after the other: what they have in common is there once then.
 type snapshotReader struct {
 	data    []byte
+	at      int // of data what is read next
 	version byte
 	err     error
+
+	site          string             // that was read last
+	settingsBytes []byte             // settings as they were written that were read last
+	lastSettings  *messages.Settings // those
+	numbers       []uint64           // scratch
+	floats        []float64          // scratch
 }
 
 func (r *snapshotReader) fail(what string) {
 	if r.err == nil {
 		r.err = fmt.Errorf("device snapshot: bad %s: %w", what, messages.ErrInvalid)
 	}
-	r.data = nil
+	r.data, r.at = nil, 0
 }
 
+// left is how many bytes are not read yet.
+func (r *snapshotReader) left() int { return len(r.data) - r.at }
+
 func (r *snapshotReader) bytes(n uint64) []byte {
-	if n > uint64(len(r.data)) {
+	if n > uint64(r.left()) {
 		r.fail("length")
 		return nil
 	}
-	b := r.data[:n]
-	r.data = r.data[n:]
-	return b
+	r.at += int(n)
+	return r.data[r.at-int(n) : r.at]
 }
 
 func (r *snapshotReader) byte() byte {
-	if len(r.data) == 0 {
+	if r.left() == 0 {
 		r.fail("length")
 		return 0
 	}
-	b := r.data[0]
-	r.data = r.data[1:]
-	return b
+	r.at++
+	return r.data[r.at-1]
 }
 
 func (r *snapshotReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.data)
+	if r.at < len(r.data) && r.data[r.at] < 0x80 { // most are one byte
+		r.at++
+		return uint64(r.data[r.at-1])
+	}
+	return r.longUvarint()
+}
+
+func (r *snapshotReader) longUvarint() uint64 {
+	v, n := binary.Uvarint(r.data[r.at:])
 	if n <= 0 {
 		r.fail("number")
 		return 0
 	}
-	r.data = r.data[n:]
+	r.at += n
 	return v
 }
 
+// varint reads a number with a sign.
 func (r *snapshotReader) varint() int64 {
-	v, n := binary.Varint(r.data)
-	if n <= 0 {
-		r.fail("number")
-		return 0
-	}
-	r.data = r.data[n:]
-	return v
+	v := r.uvarint()
+	return int64(v>>1) ^ -int64(v&1) // as binary.Varint does
 }
 
 // number reads a uvarint of at most most.
@@ -208,6 +268,40 @@ func (r *snapshotReader) column(dst []float64) {
 			r.fail("value")
 		}
 	}
+}
+
+// cells reads a column into a channel of packed cells; false: they cannot hold it.
+func (r *snapshotReader) cells(m *cells, channel int) bool {
+	head := r.byte()
+	scale := int(head & columnScale)
+	empty := scale == columnEmpty
+	if r.err != nil || scale > largestScale && !empty {
+		return false
+	}
+	n := m.capacity()
+	var there []byte
+	if head&columnOmitted != 0 {
+		if there = r.bytes(uint64(n+7) / 8); there == nil {
+			return false
+		}
+	}
+	if !empty {
+		m.setScale(channel, scale)
+	}
+	words, stride := m.words[m.head()+2+channel:], m.stride()
+	var last int64
+	for i := range n {
+		cell := int64(omittedCell)
+		if !empty && (there == nil || there[i/8]&(1<<(i%8)) != 0) {
+			last += r.varint()
+			if last <= math.MinInt32 || last > math.MaxInt32 {
+				return false
+			}
+			cell = last
+		}
+		words[i*stride] = uint32(cell)
+	}
+	return r.err == nil
 }
 
 func (r *snapshotReader) difference() uint64 {
@@ -265,15 +359,14 @@ func (b *bucket) readSum(r *snapshotReader, i int) {
 		return
 	}
 	zeros := r.number(mostZeros)
-	w := &wideSum{}
-	w.n.SetBytes(r.bytes(uint64(head >> 1)))
+	integer := r.bytes(uint64(head >> 1))
 	negative := head&1 != 0
-	if w.n.BitLen() <= narrowBits {
-		lo := new(big.Int).And(&w.n, new(big.Int).SetUint64(math.MaxUint64)).Uint64()
-		hi := new(big.Int).Rsh(&w.n, 64).Uint64()
+	if hi, lo, ok := integer128(integer); ok && length128(hi, lo) <= narrowBits {
 		b.channels[i].sum.set(negative, hi, lo, int32(zeros)+1)
 		return
 	}
+	w := &wideSum{}
+	w.n.SetBytes(integer)
 	w.n.Lsh(&w.n, uint(zeros))
 	if negative {
 		w.n.Neg(&w.n)
@@ -283,4 +376,14 @@ func (b *bucket) readSum(r *snapshotReader, i int) {
 	}
 	b.wide[i] = w
 	b.channels[i].sum = exactSum{exp: isWide}
+}
+
+// integer128 reads a big-endian integer of at most 16 bytes.
+func integer128(b []byte) (hi, lo uint64, ok bool) {
+	var whole [16]byte
+	if len(b) > len(whole) {
+		return 0, 0, false
+	}
+	copy(whole[len(whole)-len(b):], b)
+	return binary.BigEndian.Uint64(whole[:8]), binary.BigEndian.Uint64(whole[8:]), true
 }

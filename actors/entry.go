@@ -148,6 +148,7 @@ type op struct {
 	status  StatusChange            // opTick
 	changed bool                    // opTick
 	data    []byte                  // opSnapshot
+	scratch []byte                  // opSnapshot
 	resting bool                    // opSnapshot: it is offline, so its running rollups are written too
 	open    []persistence.RollupRow // opSnapshot of a resting device
 	dirty   []Dirty                 // the same
@@ -182,7 +183,8 @@ func (o *op) perform(d *Device) {
 			o.raised, o.record = applySettings(d, o.settings.sequence, o.base)
 		}
 	case opSnapshot:
-		o.data = d.AppendSnapshot(nil)
+		o.scratch = d.AppendSnapshot(o.scratch[:0])
+		o.data = slices.Clone(o.scratch)
 		if o.resting {
 			o.open, o.dirty = d.OpenRollups()
 		}

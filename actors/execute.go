@@ -47,6 +47,7 @@ type executor struct {
 // load fetches states: from snapshots, else from the archive.
 func (x *executor) load(ctx context.Context, j *loadJob) ([]loadResult, error) {
 	found := map[messages.DeviceID]*Device{}
+	var r snapshotReader
 	if j.generation > 0 {
 		ids := make([]messages.DeviceID, len(j.wants))
 		for i := range j.wants {
@@ -62,7 +63,7 @@ func (x *executor) load(ctx context.Context, j *loadJob) ([]loadResult, error) {
 				break // the archive knows it all: a snapshot is only a shortcut
 			}
 			for _, s := range snaps {
-				d, err := DecodeSnapshot(s.Data)
+				d, err := r.device(s.Data)
 				if err == nil && (d.Sequence() != s.Sequence || d.ID() != s.Device) {
 					err = fmt.Errorf("%w snapshot: it is of %v at %d", persistence.ErrCorrupt, d.ID(), d.Sequence())
 				}
