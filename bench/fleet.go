@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -82,7 +84,7 @@ func (b *bench) fleet(ctx context.Context, in fleet) ([]figure, error) {
 	}
 	memory.Runs, memory.CPU, memory.PeakMiB = []float64{u.peak}, u.cpu/s.Seconds, u.peak
 	memory.Value = u.peak
-	figures := []figure{memory}
+	figures, loads := []figure{memory}, []sent{s}
 
 	if in.steady > 0 {
 		more := max(1, int(in.steady/in.interval))
@@ -99,9 +101,7 @@ func (b *bench) fleet(ctx context.Context, in fleet) ([]figure, error) {
 		}
 		steady.Value, steady.CPU, steady.PeakMiB = (u.cpu-before.cpu)/t.Seconds, (u.cpu-before.cpu)/t.Seconds, u.now
 		steady.Runs = []float64{steady.Value}
-		if steady.Checked, err = m.verify(ctx, t); err != nil {
-			return nil, err
-		}
+		loads = append(loads, t)
 		figures = append(figures, steady)
 		readings = more
 	}
@@ -123,9 +123,12 @@ func (b *bench) fleet(ctx context.Context, in fleet) ([]figure, error) {
 		}
 		restart.Runs = append(restart.Runs, seconds)
 		restart.CPU, restart.PeakMiB = u.cpu/seconds, max(restart.PeakMiB, u.peak)
+		fmt.Fprintf(os.Stderr, "%s: right %.1f s after a kill -9\n", in.name, seconds)
 	}
-	if figures[0].Checked, err = m.verify(ctx, s); err != nil {
-		return nil, err
+	for i := range loads { // not before: it takes minutes, after which no device of a real fleet would be silent
+		if figures[i].Checked, err = m.verify(ctx, loads[i]); err != nil {
+			return nil, err
+		}
 	}
 	restart.Value = median(restart.Runs)
 	return append(figures, restart), nil
@@ -199,9 +202,10 @@ func (m *member) restart(ctx context.Context, want []messages.Reading) (float64,
 
 // awaitLatest asks for a device's newest reading until it is the wanted one.
 func awaitLatest(ctx context.Context, client *stream.Client, id messages.DeviceID, want *messages.Reading) error {
+	said, _, _ := bytes.Cut(messages.AppendSampleJSON(nil, messages.Sample{Reading: *want}), []byte(`,"note"`))
 	for {
 		data, err := client.Ask(ctx, stream.QueryLatest, id, nil)
-		if err == nil && isLatest(data, want) {
+		if err == nil && (bytes.Contains(data, said) || isLatest(data, want)) { // the first costs a tenth
 			return nil
 		}
 		select {

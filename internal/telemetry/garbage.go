@@ -23,7 +23,7 @@ const (
 	// of a small heap is buffers of the stream's blocks, which cost nothing to collect and should not make room for
 	// as much garbage; with a million devices collecting at 256 MiB took 39 % of the member's CPU (measured).
 	mostRoom  = 256 << 20
-	mostShare = 0.25
+	mostShare = 0.2
 
 	garbageShare = 0.03 // of the machine's CPU that collecting may take
 

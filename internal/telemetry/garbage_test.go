@@ -24,8 +24,8 @@ func TestGarbageFollowsItsCost(t *testing.T) {
 			t.Errorf("%s: %.1f %%, want %v to %v", c.name, got, c.least, c.most)
 		}
 	}
-	if got := setGarbage(mostGarbage, 8<<30); got != 25 {
-		t.Errorf("a flood of a large heap: %d %%, want 25", got)
+	if got := setGarbage(mostGarbage, 8<<30); got != 20 {
+		t.Errorf("a flood of a large heap: %d %%, want 20", got)
 	}
 	for lives, want := range map[float64]int{0: 1000, 8 << 20: 400, 64 << 20: 50, 1 << 30: 10} {
 		if got := setGarbage(mostGarbage, 1<<30); got != 25 {
