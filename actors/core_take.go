@@ -21,7 +21,8 @@ type spareParts struct {
 // A shard has about as many inboxes in use as devices send in one pull.
 const (
 	mostSpareInboxes = 2048
-	largestSpare     = 64 // readings of an inbox that is used again
+	largestSpare     = 64       // readings of an inbox that is used again
+	largestScratch   = 64 << 10 // bytes of a snapshot whose memory is used again
 )
 
 // inbox returns an empty inbox.
@@ -454,7 +455,10 @@ func (c *core) brief(kind opKind, e *entry) *op {
 // launchBrief is launch; the op is used again when it is done at once, as it nearly always is.
 func (c *core) launchBrief(o *op) {
 	if c.launch(o) {
-		*o = op{row: o.row, scratch: o.scratch}
+		*o = op{row: o.row, scratch: o.scratch[:0]}
+		if cap(o.scratch) > largestScratch {
+			o.scratch = nil
+		}
 		c.spare.brief = o
 	}
 }
