@@ -154,8 +154,14 @@ func (s *server) Restart(ctx context.Context) error {
 	return s.Start(ctx)
 }
 
-// Pause freezes the server: it keeps its connections and answers nothing, until Resume.
-func (s *server) Pause() error { return s.send(sigStop) }
+// Pause freezes the server: it keeps its connections and answers nothing, until Resume. It waits until none of the
+// server's threads runs: on a busy machine one may answer questions for a while after the signal was sent.
+func (s *server) Pause() error {
+	if err := s.send(sigStop); err != nil {
+		return err
+	}
+	return awaitFrozen(s.PID())
+}
 
 // Resume ends a Pause.
 func (s *server) Resume() error { return s.send(sigContinue) }
