@@ -59,7 +59,6 @@ type Member struct {
 	life    context.Context
 	end     context.CancelFunc
 	ticking sync.WaitGroup
-	workers *workers
 
 	complaints complaints
 	together   func(...func() error) error // atOnce, but in the simulation, which has one thing happen after the other
@@ -104,7 +103,6 @@ func NewMember(o Options) *Member {
 		actor.WithDeadLetterRequestLogging(false),
 	)
 	m.life, m.end = context.WithCancel(context.Background())
-	m.workers = newWorkers(m.life.Done())
 	return m
 }
 
@@ -130,7 +128,6 @@ func (m *Member) spawn(shard messages.Shard, h *shardHandle, name string) error 
 		func() actor.Actor { return newShardActor(m, shard) },
 		actor.WithSupervisor(deviceStrategy{m, shard}),
 		actor.WithGuardian(shardStrategy{m}),
-		actor.WithDispatcher(m.workers),
 	)
 	m.mu.Lock()
 	m.shards[shard] = h

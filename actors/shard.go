@@ -170,10 +170,10 @@ const startDeadline = 5 * time.Minute
 
 func (s *shardActor) spawn(do func()) {
 	s.work.Add(1)
-	s.member.workers.Schedule(func() {
+	go func() {
 		defer s.work.Done()
 		do()
-	})
+	}()
 }
 
 func (s *shardActor) tryLater(err error) {
