@@ -14,7 +14,7 @@ import (
 type spareParts struct {
 	batch   messages.Batch
 	op      *op // of readings that arrived
-	brief   *op // of what is neither held open nor tried again, see brief
+	brief   *op // of what holds no message open: see brief
 	inboxes [][]Arrived
 }
 

@@ -110,7 +110,7 @@ func BenchmarkDeviceSnapshot(b *testing.B) {
 	b.Run("peek", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := PeekSnapshot(data); err != nil {
+			if _, err := peek(data); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -170,7 +170,7 @@ func TestDeviceGoesOnFromASnapshot(t *testing.T) {
 		if again := restored.AppendSnapshot(nil); !bytes.Equal(again, data) {
 			t.Fatalf("snapshot of the restored device: got %x, want %x", again, data)
 		}
-		head, err := PeekSnapshot(data)
+		head, err := peek(data)
 		row := head.Row
 		if err != nil || head.Sequence != d.Sequence() || head.Due != d.Due() || head.Gone != d.gone() || row.Counts != d.Row().Counts || row.Newest != d.Row().Newest ||
 			row.Status != d.Row().Status || row.LastSeen != d.Row().LastSeen || row.Device != testID || !sameValues(row.Values, d.Row().Values) {

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/wellhead/wellhead/messages"
 )
 
-// A snapshot is: version, the part that PeekSnapshot reads, the rest, CRC-32C of all before.
+// A snapshot is: version, the head, the rest, CRC-32C of all before.
 // Numbers are varints, times and sequences differences of differences.
 // Version 2 has the retention class behind each settings; version 1 is read too.
 const (
@@ -87,7 +86,7 @@ func (d *Device) AppendSnapshot(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[begin:], castagnoli))
 }
 
-// appendHead writes what PeekSnapshot reads.
+// appendHead writes what a shard's table needs of a device that is not read whole.
 func (d *Device) appendHead(dst []byte) []byte {
 	row := d.Row()
 	dst = appendString(appendString(dst, d.id.Site), d.id.Device)
@@ -151,12 +150,6 @@ type SnapshotHead struct {
 	Gone     bool   // it was deleted and has not sent since
 
 	state *Device // of a device that is about to send; nil = it is loaded when it is touched
-}
-
-// PeekSnapshot reads only the head of a snapshot.
-func PeekSnapshot(data []byte) (SnapshotHead, error) {
-	var r snapshotReader
-	return r.read(data, math.MaxInt64)
 }
 
 // read reads a snapshot's head, and the state too if the device is due after that time (ms).

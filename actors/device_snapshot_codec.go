@@ -24,9 +24,6 @@ const (
 
 var powersOfTen = [largestScale + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
 
-// wholePowers are the same as whole numbers.
-var wholePowers = [largestScale + 1]int32{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
-
 // decimal returns v as a whole number of 10^-scale, if it is exactly that.
 func decimal(v float64, scale int) (int64, bool) {
 	m := math.RoundToEven(v * powersOfTen[scale])
@@ -100,15 +97,16 @@ func appendColumn(dst []byte, values []float64) []byte {
 // appendCells writes a channel of packed cells as appendColumn does.
 func (w *window) appendCells(dst []byte, channel int) []byte {
 	n, scale := int(w.count), w.scale(channel)
-	there, zeros := 0, scale // zeros that all numbers have at their end
+	there, zeros, unit := 0, scale, int32(powersOfTen[scale]) // zeros that all numbers have at their end
 	for i := range n {
 		v := w.cell(i, channel)
 		if v == omittedCell {
 			continue
 		}
 		there++
-		for zeros > 0 && v%wholePowers[zeros] != 0 {
+		for zeros > 0 && v%unit != 0 {
 			zeros--
+			unit /= 10
 		}
 	}
 	if there == 0 {
@@ -120,7 +118,7 @@ func (w *window) appendCells(dst []byte, channel int) []byte {
 		dst[head] |= columnOmitted
 		dst = append(dst, make([]byte, (n+7)/8)...)
 	}
-	unit, last := wholePowers[zeros], int32(0)
+	last := int32(0)
 	for i := range n {
 		v := w.cell(i, channel)
 		if v == omittedCell {
@@ -237,18 +235,21 @@ func (r *snapshotReader) number(most uint64) int {
 
 func (r *snapshotReader) string() string { return string(r.bytes(r.uvarint())) }
 
-// column reads a column of as many values as dst has.
-func (r *snapshotReader) column(dst []float64) {
+// columnHead reads how a column of n values is written, and which of them are there; nil = all, or, when it is empty, none.
+func (r *snapshotReader) columnHead(n int) (scale int, there []byte) {
 	head := r.byte()
-	scale := int(head & columnScale)
+	scale = int(head & columnScale)
 	if scale > largestScale && scale != columnBits && scale != columnEmpty {
 		r.fail("column")
-		return
+	} else if head&columnOmitted != 0 {
+		there = r.bytes(uint64(n+7) / 8)
 	}
-	var there []byte
-	if head&columnOmitted != 0 {
-		there = r.bytes(uint64(len(dst)+7) / 8)
-	}
+	return scale, there
+}
+
+// column reads a column of as many values as dst has.
+func (r *snapshotReader) column(dst []float64) {
+	scale, there := r.columnHead(len(dst))
 	var last int64
 	var lastBits uint64
 	for i := range dst {
@@ -272,19 +273,12 @@ func (r *snapshotReader) column(dst []float64) {
 
 // cells reads a column into a channel of packed cells; false: they cannot hold it.
 func (r *snapshotReader) cells(m *cells, channel int) bool {
-	head := r.byte()
-	scale := int(head & columnScale)
-	empty := scale == columnEmpty
-	if r.err != nil || scale > largestScale && !empty {
+	n := m.capacity()
+	scale, there := r.columnHead(n)
+	if r.err != nil || scale == columnBits {
 		return false
 	}
-	n := m.capacity()
-	var there []byte
-	if head&columnOmitted != 0 {
-		if there = r.bytes(uint64(n+7) / 8); there == nil {
-			return false
-		}
-	}
+	empty := scale == columnEmpty
 	if !empty {
 		m.setScale(channel, scale)
 	}

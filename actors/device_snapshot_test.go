@@ -4,10 +4,17 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"math"
 	"testing"
 
 	"github.com/wellhead/wellhead/messages"
 )
+
+// peek reads only the head of a snapshot, as a start does with devices that are not due.
+func peek(data []byte) (SnapshotHead, error) {
+	var r snapshotReader
+	return r.read(data, math.MaxInt64)
+}
 
 func TestSnapshotIsSmall(t *testing.T) {
 	if got := len(benchDevices(1, 200)[0].AppendSnapshot(nil)); got > 1024 {
@@ -22,7 +29,7 @@ func TestSnapshotThatIsDamagedIsInvalid(t *testing.T) {
 			if _, err := DecodeSnapshot(bad); !errors.Is(err, messages.ErrInvalid) {
 				t.Fatalf("%s at %d: got %v, want invalid", name, i, err)
 			}
-			if _, err := PeekSnapshot(bad); !errors.Is(err, messages.ErrInvalid) {
+			if _, err := peek(bad); !errors.Is(err, messages.ErrInvalid) {
 				t.Fatalf("peek, %s at %d: got %v, want invalid", name, i, err)
 			}
 		}
@@ -57,7 +64,7 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add(data[:len(data)-4])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		data = binary.LittleEndian.AppendUint32(append([]byte(nil), data...), crc32.Checksum(data, castagnoli))
-		head, _ := PeekSnapshot(data)
+		head, _ := peek(data)
 		d, err := DecodeSnapshot(data)
 		if err != nil {
 			return

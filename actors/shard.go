@@ -302,7 +302,7 @@ func (s *shardActor) goOn() {
 }
 
 // pull brings in messages from sequence next on while there is credit for them: one pull is taken in
-// before the next begins. It owns the feed and closes it, after ended.
+// before the next begins. It closes ended, and then the feed, which it owns.
 func (s *shardActor) pull(pulling context.Context, ended chan<- struct{}, feed Feed, caution *caution, next uint64) {
 	life := s.life
 	defer func() {
