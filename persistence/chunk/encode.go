@@ -412,35 +412,50 @@ func (e *Encoder) appendNotes(out []byte, notes []string) []byte {
 	return out
 }
 
-// frame is one frame of a value. Its body has passed its checksum when err of nextFrame was nil.
+// frame is one frame of a value.
 type frame struct {
 	version   byte
 	all, body []byte
+	sum       uint32 // what the body's checksum is said to be
 	rows      int
 }
 
-// nextFrame cuts the first frame off value.
-func nextFrame(value []byte) (f frame, rest []byte, err error) {
+// cutFrame cuts the first frame off value and does not look whether its checksum is right. Before a value that does not begin
+// with a whole frame, rest is nil.
+func cutFrame(value []byte) (f frame, rest []byte) {
 	if len(value) == 0 || value[0] < Version1 || value[0] > Version3 {
-		return f, nil, fmt.Errorf("%w: it does not begin with a version from %d to %d", ErrCorrupt, Version1, Version3)
+		return f, nil
 	}
 	f.version = value[0]
 	length, n := binary.Uvarint(value[1:])
 	if n <= 0 || length > uint64(len(value)) || len(value)-1-n-4 < int(length) {
-		return f, nil, fmt.Errorf("%w: cut short", ErrCorrupt)
+		return f, nil
 	}
 	at := 1 + n
-	sum := binary.LittleEndian.Uint32(value[at:])
+	f.sum = binary.LittleEndian.Uint32(value[at:])
 	f.all, rest = value[:at+4+int(length)], value[at+4+int(length):]
 	f.body = f.all[at+4:]
-	if got := checksum(f.version, f.body); got != sum {
-		return f, nil, fmt.Errorf("%w: checksum is %08x, not %08x", ErrCorrupt, got, sum)
+	if rows, n := binary.Uvarint(f.body); n > 0 && rows <= maxFrameRows {
+		f.rows = int(rows)
 	}
-	rows, n := binary.Uvarint(f.body)
-	if n <= 0 || rows == 0 || rows > maxFrameRows {
-		return f, nil, fmt.Errorf("%w: %d rows", ErrCorrupt, rows)
+	return f, rest
+}
+
+// nextFrame cuts the first frame off value. Its body has passed its checksum when err is nil.
+func nextFrame(value []byte) (f frame, rest []byte, err error) {
+	f, rest = cutFrame(value)
+	switch {
+	case f.version == 0:
+		return f, nil, fmt.Errorf("%w: it does not begin with a version from %d to %d", ErrCorrupt, Version1, Version3)
+	case rest == nil:
+		return f, nil, fmt.Errorf("%w: cut short", ErrCorrupt)
 	}
-	f.rows = int(rows)
+	if got := checksum(f.version, f.body); got != f.sum {
+		return f, nil, fmt.Errorf("%w: checksum is %08x, not %08x", ErrCorrupt, got, f.sum)
+	}
+	if f.rows == 0 {
+		return f, nil, fmt.Errorf("%w: no rows, or more than %d", ErrCorrupt, maxFrameRows)
+	}
 	return f, rest, nil
 }
 

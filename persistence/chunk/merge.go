@@ -18,11 +18,12 @@ const restingRows = 16
 
 // MayRest tells whether chunks of one device can lie side by side until they are merged with others: all are as they were
 // appended, each one frame with rows enough. That spares a flood the first of two merges, an eighth of what a member does.
+// Whether they are corrupt is not looked at: those lie side by side anyway.
 func MayRest(values [][]byte) bool {
 	rows := 0
 	for _, value := range values {
-		f, rest, err := nextFrame(value)
-		if err != nil || f.version != Version1 || len(rest) > 0 {
+		f, rest := cutFrame(value)
+		if f.version != Version1 || rest == nil || len(rest) > 0 {
 			return false
 		}
 		rows += f.rows
@@ -33,8 +34,8 @@ func MayRest(values [][]byte) bool {
 // Rests tells whether a chunk consists of some that were put side by side and are to be merged.
 func Rests(value []byte) bool {
 	for range 2 {
-		f, rest, err := nextFrame(value)
-		if err != nil || f.version != Version1 {
+		f, rest := cutFrame(value)
+		if f.version != Version1 || rest == nil {
 			return false
 		}
 		value = rest
