@@ -73,7 +73,7 @@ func checkProducer(b *Batch) error {
 // unless it is fixed; late says that it did so after a block.
 func (d *Decoder) fields(data []byte, b *Batch, device string, base int64, fixed bool) (_ int64, late bool, err error) {
 	*b = Batch{}
-	d.blocks.begin()
+	d.blocks.rewind()
 	index, readings := 0, 0
 	for i := 0; i < len(data); {
 		if data[i] == tagBlock && device == "" && readings < MaxReadings {
@@ -132,7 +132,7 @@ func (d *Decoder) fields(data []byte, b *Batch, device string, base int64, fixed
 			}
 		}
 	}
-	b.Blocks = d.blocks.end()
+	b.Blocks = d.blocks.chunk
 	return base, late, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -152,27 +153,64 @@ func TestReadingsOfDifferentWidthComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestDecodedSlicesStayValidUntilReset(t *testing.T) {
+func TestDecodedValuesStayValidUntilReset(t *testing.T) {
 	var d Decoder
 	var first, other Batch
-	data := AppendBatch(nil, fleet(10, 3))
+	data := AppendBatch(nil, withFirstQuality(fleet(10, 3)))
 	if err := d.Batch(data, &first); err != nil {
 		t.Fatal(err)
 	}
-	for range 200 { // far beyond the first chunks
-		if err := d.Batch(AppendBatch(nil, fleet(50, 7)), &other); err != nil {
+	// what is appended to a slice that was handed out must not reach its neighbour
+	_ = append(first.Blocks[0].Readings[0].Values, 99)
+	_ = append(first.Blocks[0].Readings[0].Quality, 99)
+	_ = append(first.Blocks[0].Readings, Reading{})
+	first.Blocks = slices.Clone(first.Blocks) // blocks and readings are those of the message at hand
+	for i := range first.Blocks {
+		first.Blocks[i].Readings = slices.Clone(first.Blocks[i].Readings)
+	}
+	for i := range 140 { // first within the chunks of the first batch, then far beyond
+		next := withFirstQuality(fleet(1+i, 7))
+		for k := range next.Blocks {
+			next.Blocks[k].Readings[0].Values[0], next.Blocks[k].Readings[0].Quality[0] = -1, 9
+		}
+		if err := d.Batch(AppendBatch(nil, next), &other); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff(*fleet(10, 3), first, same); diff != "" {
+	if diff := cmp.Diff(*withFirstQuality(fleet(10, 3)), first, same); diff != "" {
 		t.Errorf("the first batch changed (-want +got):\n%s", diff)
 	}
-	// what is appended to a slice that was handed out must not reach its neighbour
-	_ = append(first.Blocks[0].Readings[0].Values, 99)
-	_ = append(first.Blocks[0].Readings, Reading{})
-	if diff := cmp.Diff(*fleet(10, 3), first, same); diff != "" {
-		t.Errorf("appending reached a neighbour (-want +got):\n%s", diff)
+}
+
+func TestResetLetsGoOfTheData(t *testing.T) {
+	var d Decoder
+	var b Batch
+	for _, shape := range [][2]int{{50, 7}, {3, 1}} { // what the large one left is behind the small one's
+		if err := d.Batch(AppendBatch(nil, fleet(shape[0], shape[1])), &b); err != nil {
+			t.Fatal(err)
+		}
 	}
+	d.Reset()
+	for _, r := range d.readings.chunk[:cap(d.readings.chunk)] {
+		if r.Values != nil || r.Quality != nil || r.Note != "" {
+			t.Fatalf("the decoder still holds %+v", r)
+		}
+	}
+	for _, block := range d.blocks.chunk[:cap(d.blocks.chunk)] {
+		if block.Device != "" || block.Readings != nil {
+			t.Fatalf("the decoder still holds %+v", block)
+		}
+	}
+}
+
+// withFirstQuality gives each device's first reading a quality.
+func withFirstQuality(b *Batch) *Batch {
+	for i := range b.Blocks {
+		r := &b.Blocks[i].Readings[0]
+		r.Quality = make([]uint8, len(r.Values))
+		r.Quality[0] = 7
+	}
+	return b
 }
 
 // wire builds protobuf by hand.

@@ -20,10 +20,10 @@ type RefusedReading struct {
 	Reason  string // without the word that ErrInvalid puts before each complaint
 }
 
-// Decoder decodes messages with readings and owns the memory of what it hands out: slices of values,
-// quality, readings and blocks stay valid until Reset. Names and notes are parts of the data that was
-// decoded, which therefore must not change while they are used. The zero Decoder is ready. It is for
-// one goroutine at a time.
+// Decoder decodes messages with readings and owns the memory of what it hands out: blocks and slices of
+// readings stay valid until it decodes again, the values and the quality that readings refer to until Reset. Names
+// and notes are parts of the data that was decoded, which therefore must not change while they are used.
+// The zero Decoder is ready. It is for one goroutine at a time.
 type Decoder struct {
 	values   arena[float64]
 	quality  arena[uint8]
@@ -40,11 +40,11 @@ type Decoder struct {
 
 // Reset takes back all memory that the decoder handed out.
 func (d *Decoder) Reset() {
-	clear(d.readings.chunk) // lets go of the data that strings are parts of
-	clear(d.blocks.chunk)
 	d.values.reset()
 	d.quality.reset()
+	d.readings.forget() // lets go of the data that strings are parts of
 	d.readings.reset()
+	d.blocks.forget()
 	d.blocks.reset()
 	clear(d.refused)
 	d.refused = d.refused[:0]
@@ -55,9 +55,11 @@ func (d *Decoder) Reset() {
 // Refused returns the readings that the last Message, Batch or JSON left out. It is valid until the next one.
 func (d *Decoder) Refused() []RefusedReading { return d.refused }
 
-// begin forgets the refused readings of the message before.
+// begin takes back what was handed out of the message before.
 func (d *Decoder) begin(data []byte) error {
 	d.refused = d.refused[:0]
+	d.readings.rewind()
+	d.blocks.rewind()
 	if len(data) > MaxMessage {
 		return fmt.Errorf("%w: the message has %d bytes, at most %d are allowed: send smaller batches", ErrInvalid, len(data), MaxMessage)
 	}
@@ -101,9 +103,8 @@ func (d *Decoder) Message(contentType string, subject ShardSubject, data []byte,
 	if err != nil || len(readings) == 0 {
 		return err
 	}
-	d.blocks.begin()
 	d.blocks.add(subject.Device, readings)
-	b.Blocks = d.blocks.end()
+	b.Blocks = d.blocks.chunk
 	return nil
 }
 
@@ -144,6 +145,7 @@ func text(data []byte) string { return unsafe.String(unsafe.SliceData(data), len
 // parts of it; the next is twice as large, so that after a few rounds nothing is allocated any more.
 type arena[T any] struct {
 	chunk []T
+	most  int // elements that the chunk had before a rewind
 }
 
 const (
@@ -165,45 +167,38 @@ func (a *arena[T]) take(n int) []T {
 // untake gives back the last n elements of what take returned last.
 func (a *arena[T]) untake(n int) { a.chunk = a.chunk[:len(a.chunk)-n] }
 
-// reset takes all back. A chunk that was far too large this time is let go of: floods end.
-func (a *arena[T]) reset() {
-	if cap(a.chunk) > largestKept || cap(a.chunk) > max(4*len(a.chunk), smallestChunk) {
-		a.chunk = nil
-		return
-	}
+// rewind takes all back, to be handed out again at once.
+func (a *arena[T]) rewind() {
+	a.most = max(a.most, len(a.chunk))
 	a.chunk = a.chunk[:0]
 }
 
-// blocks is an arena in which the blocks of a message are gathered one by one.
-type blocks struct {
-	arena[Block]
-	first int // of the message at hand
+// forget lets go of what the elements refer to.
+func (a *arena[T]) forget() {
+	a.rewind()
+	clear(a.chunk[:min(a.most, cap(a.chunk))])
 }
 
-// begin begins a message; what one before it has added and not ended is given back.
-func (a *blocks) begin() { a.chunk = a.chunk[:a.first] }
+// reset takes all back. A chunk that was far too large this time is let go of: floods end.
+func (a *arena[T]) reset() {
+	a.rewind()
+	if cap(a.chunk) > largestKept || cap(a.chunk) > max(4*a.most, smallestChunk) {
+		a.chunk = nil
+	}
+	a.most = 0
+}
+
+// blocks are those of the message at hand.
+type blocks struct{ arena[Block] }
 
 func (a *blocks) add(device string, readings []Reading) {
 	n := len(a.chunk)
 	if n == cap(a.chunk) {
-		chunk := make([]Block, n-a.first, max(2*n, smallestChunk))
-		copy(chunk, a.chunk[a.first:])
-		a.chunk, a.first = chunk, 0
-		n = len(chunk)
+		chunk := make([]Block, n, max(2*n, smallestChunk))
+		copy(chunk, a.chunk)
+		a.chunk = chunk
 	}
 	a.chunk = a.chunk[:n+1]
 	b := &a.chunk[n]
 	b.Device, b.Readings = device, readings
-}
-
-// end hands out the blocks of the message.
-func (a *blocks) end() []Block {
-	b := a.chunk[a.first:len(a.chunk):len(a.chunk)]
-	a.first = len(a.chunk)
-	return b
-}
-
-func (a *blocks) reset() {
-	a.arena.reset()
-	a.first = 0
 }

@@ -18,9 +18,7 @@ func (d *Decoder) JSON(data []byte) (readings []Reading, single bool, refused []
 		d.refused = d.refused[:0]
 		return nil, single, nil, err
 	}
-	readings = d.readings.take(len(d.scanned))
-	copy(readings, d.scanned)
-	return readings, single, d.refused, nil
+	return d.scanned, single, d.refused, nil
 }
 
 // JSONWithDevice decodes one reading that names its device: {"device":"pump-1","values":[1.5]}. Its
@@ -60,9 +58,7 @@ func (d *Decoder) jsonBatch(data []byte, b *Batch) error {
 		d.refused = d.refused[:0]
 		return err
 	}
-	readings := d.readings.take(len(d.scanned))
-	copy(readings, d.scanned)
-	d.blocks.begin()
+	readings := d.scanned
 	for from := 0; from < len(readings); {
 		to := from + 1
 		for to < len(readings) && d.devices[to] == d.devices[from] {
@@ -71,7 +67,7 @@ func (d *Decoder) jsonBatch(data []byte, b *Batch) error {
 		d.blocks.add(d.devices[from], readings[from:to:to])
 		from = to
 	}
-	b.Blocks = d.blocks.end()
+	b.Blocks = d.blocks.chunk
 	return nil
 }
 
