@@ -120,8 +120,9 @@ func compareWindow(t *rapid.T, w *window, want []kept) {
 		t.Fatalf("%d readings in the window, want %d", w.count, len(want))
 	}
 	var values [messages.MaxChannels]float64
+	var got messages.Sample
 	for i, s := range want {
-		got := w.sample(i, values[:w.channels])
+		w.readSample(&got, i, values[:w.channels])
 		if got.Time != s.Time || got.Sequence != s.Sequence {
 			t.Fatalf("reading %d of %d: time %d sequence %d, want %d and %d", i, len(want), got.Time, got.Sequence, s.Time, s.Sequence)
 		}

@@ -455,10 +455,12 @@ func (c *core) brief(kind opKind, e *entry) *op {
 // launchBrief is launch; the op is used again when it is done at once, as it nearly always is.
 func (c *core) launchBrief(o *op) {
 	if c.launch(o) {
-		*o = op{row: o.row, scratch: o.scratch[:0]}
-		if cap(o.scratch) > largestScratch {
-			o.scratch = nil
+		row, scratch := o.row, o.scratch[:0]
+		if cap(scratch) > largestScratch {
+			scratch = nil
 		}
+		*o = op{} // by itself: with the two in it a whole op would be made on the stack first
+		o.row, o.scratch = row, scratch
 		c.spare.brief = o
 	}
 }

@@ -53,8 +53,9 @@ func (a *Arrived) Row() persistence.Row {
 // Held returns the readings of the window as rows, without write times. All accepted readings that are later than above are
 // among them.
 func (d *Device) Held() (rows []persistence.Row, above int64) {
+	var s messages.Sample
 	for i := range int(d.window.count) {
-		s := d.window.sample(i, make([]float64, d.window.channels))
+		d.window.readSample(&s, i, make([]float64, d.window.channels))
 		row := persistence.Row{Time: s.Time, Sequence: s.Sequence, Values: s.Values, Quality: s.Quality, Note: s.Note}
 		if x := d.window.extras; x != nil {
 			row.Flags = x.flags[d.window.place(i)]
@@ -67,7 +68,8 @@ func (d *Device) Held() (rows []persistence.Row, above int64) {
 // State returns what the device says of itself; the caller sets Shard. Minute and Hour are nil also
 // when memory does not hold them whole.
 func (d *Device) State() messages.State {
-	n := d.Newest()
+	var n messages.Newest
+	d.ReadNewest(&n)
 	s := messages.State{
 		Device: d.id, Sequence: d.sequence, Status: n.Status, LastSeen: n.LastSeen, HasReading: n.HasReading, Latest: n.Reading, InWindow: int(d.window.count),
 		Counts: d.counts, Settings: *d.effective, Minute: openRollup(messages.Minute, &d.minute),
@@ -85,14 +87,17 @@ func (d *Device) State() messages.State {
 	return s
 }
 
-// Newest returns what most ask: of State, what need not be computed.
-func (d *Device) Newest() messages.Newest {
-	n := messages.Newest{Status: d.Status()}
+// ReadNewest sets n to what most ask: of State, what need not be computed.
+func (d *Device) ReadNewest(n *messages.Newest) {
+	n.Status, n.LastSeen, n.Partial = d.Status(), 0, false
 	if d.status != unknown {
 		n.LastSeen = d.lastSeen
 	}
-	n.Reading, n.HasReading = d.Latest()
-	return n
+	if n.HasReading = d.window.count > 0; n.HasReading {
+		d.window.readSample(&n.Reading, int(d.window.count)-1, make([]float64, d.window.channels))
+	} else {
+		n.Reading = messages.Sample{}
+	}
 }
 
 func openRollup(step messages.Step, b *bucket) *messages.Rollup {
@@ -115,14 +120,6 @@ func (d *Device) OpenRollups() ([]persistence.RollupRow, []Dirty) {
 		r.emit(messages.Hour, &d.hour)
 	}
 	return out.Rollups, out.Dirty
-}
-
-// Latest returns the newest reading of the window; false when it is empty.
-func (d *Device) Latest() (messages.Sample, bool) {
-	if d.window.count == 0 {
-		return messages.Sample{}, false
-	}
-	return d.window.sample(int(d.window.count)-1, make([]float64, d.window.channels)), true
 }
 
 // Window returns copies of the window's readings between two event times, both included. From > to:
@@ -151,7 +148,7 @@ func (d *Device) Window(from, to int64, limit int) []messages.Sample {
 		if from > to {
 			place = end - 1 - i
 		}
-		out[i] = w.sample(place, values[i*channels:(i+1)*channels])
+		w.readSample(&out[i], place, values[i*channels:(i+1)*channels])
 	}
 	return out
 }

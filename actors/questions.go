@@ -87,7 +87,7 @@ func (m *Member) Newest(ctx context.Context, id messages.DeviceID) (messages.New
 
 func (m *Member) newest(ctx context.Context, q *question) (messages.Newest, error) {
 	var n messages.Newest
-	if err := m.Ask(ctx, q.Device, func(d *Device) { n = d.Newest() }); err != nil {
+	if err := m.Ask(ctx, q.Device, func(d *Device) { d.ReadNewest(&n) }); err != nil {
 		return messages.Newest{}, err // the device may still be writing to n
 	}
 	return n, nil

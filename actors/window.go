@@ -296,20 +296,18 @@ func (w *window) valuesInto(dst []float64, i int) []float64 {
 	return dst[:n:n]
 }
 
-// sample returns the i-th reading, with its values in dst.
-func (w *window) sample(i int, dst []float64) messages.Sample {
-	var out messages.Sample
-	out.Time, out.Sequence = w.timeAt(i), w.sequenceAt(i)
-	out.Values = w.valuesInto(dst, i)
+// readSample sets s to the i-th reading, with its values in dst.
+func (w *window) readSample(s *messages.Sample, i int, dst []float64) {
+	s.Time, s.Sequence = w.timeAt(i), w.sequenceAt(i)
+	s.Values, s.Quality, s.Note = w.valuesInto(dst, i), nil, ""
 	if x := w.extras; x != nil {
 		p, n := w.place(i), int(w.channels)
-		out.Note = x.note(p)
+		s.Note = x.note(p)
 		if x.quality != nil {
-			q := x.qualityOf(p, n)[:len(out.Values)]
+			q := x.qualityOf(p, n)[:len(s.Values)]
 			if slices.ContainsFunc(q, notGood) {
-				out.Quality = slices.Clone(q)
+				s.Quality = slices.Clone(q)
 			}
 		}
 	}
-	return out
 }
