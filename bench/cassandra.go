@@ -20,11 +20,12 @@ var errNoServers = errors.New("no Cassandra or no Redis: run it as scripts/with-
 // startOnCassandra starts a member on the Cassandra and the Redis that the environment names, with a
 // keyspace of its own, and loads it for a while.
 func (b *bench) startOnCassandra(ctx context.Context) (*member, error) {
-	text, err := b.onServers(fmt.Sprintf("bench_%d", time.Now().Unix()))
+	keyspace := fmt.Sprintf("bench_%d", time.Now().Unix())
+	text, err := b.onServers(keyspace)
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(b.dir, "cassandra.yaml")
+	file := filepath.Join(b.dir, keyspace+".yaml") // its own: of several members each is started again and again
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
