@@ -108,7 +108,6 @@ type core struct {
 	cold            []loadWant                          // to be loaded at the end of this step
 	gather          *gather
 	gatherNo        uint64 // of the gather at hand
-	gatherDevices   int    // about the most that gathers had of late
 	flushing        int
 	openGather      []*gather // sealed and not appended, ascending
 	dirty           map[bucketKey]*dirtyBucket

@@ -28,20 +28,11 @@ func (c *core) newGather() *gather {
 	g.decoder = decoders.Get().(*messages.Decoder)
 	g.batch.Devices = *deviceRows.Get().(*[]persistence.DeviceRows)
 	if c.gather != nil {
-		c.gatherDevices = max(len(c.gather.batch.Devices), c.gatherDevices-c.gatherDevices/8)
-	}
-	if cap(g.batch.Devices) < c.gatherDevices {
-		g.grow(c.gatherDevices)
+		if before := len(c.gather.batch.Devices); cap(g.batch.Devices) < before {
+			g.batch.Devices = make([]persistence.DeviceRows, 0, before+before/8)
+		}
 	}
 	return g
-}
-
-// grow makes room for so many devices and some more, and keeps the memory that those have which there was room for.
-func (g *gather) grow(devices int) {
-	n := len(g.batch.Devices)
-	grown := make([]persistence.DeviceRows, devices+devices/8+1)
-	copy(grown, g.batch.Devices[:cap(g.batch.Devices)])
-	g.batch.Devices = grown[:n]
 }
 
 // Memory that the next gather of any shard uses again, after those that were large: under a flood. What
@@ -143,11 +134,13 @@ func (c *core) device(e *entry) *persistence.DeviceRows {
 // place makes room for one more device, using again the slices of an earlier gather.
 func (g *gather) place(id messages.DeviceID) int {
 	n := len(g.batch.Devices)
-	if n == cap(g.batch.Devices) {
-		g.grow(2 * n)
+	if n < cap(g.batch.Devices) {
+		g.batch.Devices = g.batch.Devices[:n+1]
+		d := &g.batch.Devices[n]
+		d.Device = id
+	} else {
+		g.batch.Devices = append(g.batch.Devices, persistence.DeviceRows{Device: id})
 	}
-	g.batch.Devices = g.batch.Devices[:n+1]
-	g.batch.Devices[n].Device = id
 	return n
 }
 
