@@ -205,7 +205,7 @@ func awaitLatest(ctx context.Context, client *stream.Client, id messages.DeviceI
 	said, _, _ := bytes.Cut(messages.AppendSampleJSON(nil, messages.Sample{Reading: *want}), []byte(`,"note"`))
 	for {
 		data, err := client.Ask(ctx, stream.QueryLatest, id, nil)
-		if err == nil && (bytes.Contains(data, said) || isLatest(data, want)) { // 0.5 and 3.5 µs, of both processors that the member has
+		if err == nil && (bytes.Contains(data, said) || isLatest(data, want)) { // 0.5 and 3.5 µs, on the processors that the member needs
 			return nil
 		}
 		select {

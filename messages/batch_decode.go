@@ -47,6 +47,7 @@ func (d *Decoder) batch(data []byte, b *Batch, device string) error {
 	if err == nil && late {
 		// base_time stood after blocks that are counted from it: once more, now that it is known.
 		d.refused = d.refused[:0]
+		d.blocks.rewind()
 		_, _, err = d.fields(data, b, device, base, true)
 	}
 	if err != nil {
@@ -73,7 +74,6 @@ func checkProducer(b *Batch) error {
 // unless it is fixed; late says that it did so after a block.
 func (d *Decoder) fields(data []byte, b *Batch, device string, base int64, fixed bool) (_ int64, late bool, err error) {
 	*b = Batch{}
-	d.blocks.rewind()
 	index, readings := 0, 0
 	for i := 0; i < len(data); {
 		if data[i] == tagBlock && device == "" && readings < MaxReadings {

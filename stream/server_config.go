@@ -56,7 +56,7 @@ func ServerConfig(o ServerConfigOptions) ([]byte, error) {
 	fmt.Fprintf(&b, "listen: %q\n", o.Listen)
 	fmt.Fprintf(&b, "max_payload: %d\n", messages.MaxMessage+maxHeader)
 	b.WriteString("write_deadline: \"10s\"\n")
-	b.WriteString("# it holds fewer subjects than a fleet has\ndisable_sublist_cache: true\n")
+	b.WriteString("# the cache holds fewer subjects than a fleet has\ndisable_sublist_cache: true\n")
 	fmt.Fprintf(&b, "jetstream {\n  store_dir: %q\n  # power loss may take what was acknowledged after the last sync and is not stored yet\n  sync_interval: \"1s\"\n}\n", o.StoreDir)
 	if o.TLS {
 		b.WriteString("tls {\n  cert_file: \"server.crt\"\n  key_file: \"server.key\"\n  ca_file: \"ca.crt\"\n  # with true clients must show a certificate of that authority too\n  verify: false\n}\n")
