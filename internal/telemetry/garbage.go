@@ -19,11 +19,13 @@ const (
 	// leastRoom is what garbage may take whatever lives; bytes. A small heap would be collected many times a
 	// second, and what waits for an answer meanwhile waits for that too.
 	leastRoom = 32 << 20
-	// mostRoom is the most that it may take, bytes, or mostShare of what lives, if that is more. Under a flood half
-	// of a small heap is buffers of the stream's blocks, which cost nothing to collect and should not make room for
-	// as much garbage; with a million devices collecting at 256 MiB took 39 % of the member's CPU (measured).
-	mostRoom  = 256 << 20
-	mostShare = 0.2
+	// mostRoom is the most that it may take, bytes, or mostShare of what lives, or what machineShare of the machine's
+	// memory leaves it, if that is more. Under a flood half of a small heap is buffers of the stream's blocks, which cost
+	// nothing to collect and should not make room for as much garbage on a small machine; a million devices
+	// spent 39 % of their CPU collecting at 256 MiB, and a third at a fifth of what lives (measured).
+	mostRoom     = 256 << 20
+	mostShare    = 0.2
+	machineShare = 0.25
 
 	garbageShare = 0.03 // of the machine's CPU that collecting may take
 
@@ -35,12 +37,14 @@ const (
 )
 
 // TuneGarbage sets how much garbage is gathered before it is collected, in percent of what lives, so that
-// collecting takes 3 % of the machine's CPU and the percentage stays within 10 and 50. It returns when ctx
-// is done and leaves the percentage as it is then. Call it once in a process.
+// collecting takes 3 % of the machine's CPU and the percentage stays within 10 and 50. Beyond 256 MiB, or a fifth of what
+// lives, garbage only takes what is left of a quarter of the machine's memory. It returns when ctx is done and leaves the
+// percentage as it is then. Call it once in a process.
 //
 // At 10 % it also gives free memory back to the system, which is one more collection every 10 s.
 func TuneGarbage(ctx context.Context) {
 	percent, inForce := float64(startGarbage), startGarbage
+	machine := float64(machineMemory())
 	debug.SetGCPercent(startGarbage)
 	tick := time.NewTicker(garbageEvery)
 	defer tick.Stop()
@@ -60,7 +64,7 @@ func TuneGarbage(ctx context.Context) {
 			continue
 		}
 		next := nextGarbage(percent, (now.collecting-last.collecting)/(now.total-last.total))
-		if set := setGarbage(next, now.lives); set != inForce {
+		if set := setGarbage(next, now.lives, machine); set != inForce {
 			debug.SetGCPercent(set)
 			inForce = set
 		}
@@ -75,9 +79,10 @@ func nextGarbage(percent, share float64) float64 {
 	return min(max(next, leastGarbage), mostGarbage)
 }
 
-// setGarbage returns the percentage that keeps garbage within its least and its most room, too.
-func setGarbage(percent, lives float64) int {
-	most := max(mostShare*100, mostRoom/max(lives, 1)*100)
+// setGarbage returns the percentage that keeps garbage within its least and its most room, too. machine is the memory
+// that there is, bytes, 0 = not known.
+func setGarbage(percent, lives, machine float64) int {
+	most := max(mostShare, max(mostRoom, machineShare*machine-lives)/max(lives, 1)) * 100
 	return int(math.Round(max(min(percent, most), leastRoom/max(lives, leastRoom/10)*100)))
 }
 

@@ -24,14 +24,23 @@ func TestGarbageFollowsItsCost(t *testing.T) {
 			t.Errorf("%s: %.1f %%, want %v to %v", c.name, got, c.least, c.most)
 		}
 	}
-	if got := setGarbage(mostGarbage, 8<<30); got != 20 {
-		t.Errorf("a flood of a large heap: %d %%, want 20", got)
+	for _, c := range []struct {
+		name           string
+		lives, machine float64
+		want           int
+	}{
+		{"a large heap on an unknown machine", 8 << 30, 0, 20},
+		{"256 MiB on a small machine", 1 << 30, 4 << 30, 25},
+		{"a quarter of the machine", 5 << 30, 26 << 30, 30},
+		{"more than a quarter of the machine", 8 << 30, 24 << 30, 20},
+		{"a small heap on a large machine", 1 << 30, 24 << 30, 50},
+	} {
+		if got := setGarbage(mostGarbage, c.lives, c.machine); got != c.want {
+			t.Errorf("a flood, %s: %d %%, want %d", c.name, got, c.want)
+		}
 	}
 	for lives, want := range map[float64]int{0: 1000, 8 << 20: 400, 64 << 20: 50, 1 << 30: 10} {
-		if got := setGarbage(mostGarbage, 1<<30); got != 25 {
-			t.Errorf("a flood: %d %%, want 25, which is 256 MiB", got)
-		}
-		if got := setGarbage(leastGarbage, lives); got != want {
+		if got := setGarbage(leastGarbage, lives, 24<<30); got != want {
 			t.Errorf("%v bytes live: %d %%, want %d", lives, got, want)
 		}
 	}
