@@ -271,7 +271,7 @@ func (c *core) announced(j *announceJob, err error) {
 		return
 	}
 	if err != nil {
-		c.again(&j.retryable, err, "announce "+j.subject, func() { c.fx.announce(j) })
+		c.again(&j.retryable, err, "announce "+j.Subject, func() { c.fx.announce(j) })
 		return
 	}
 	j.done = true

@@ -248,10 +248,12 @@ func (h *plainHost) note(Notice)            {}
 // costOutside hears nobody and keeps nothing.
 type costOutside struct{}
 
-func (costOutside) Reject(context.Context, []messages.Reject) error        { return nil }
-func (costOutside) Listening(string) bool                                  { return false }
-func (costOutside) Event(string, []byte)                                   {}
-func (costOutside) Announce(context.Context, string, string, []byte) error { return nil }
+func (costOutside) Reject(context.Context, []messages.Reject) error { return nil }
+func (costOutside) Listening(string) bool                           { return false }
+func (costOutside) Event(string, []byte)                            {}
+func (costOutside) Announce(_ context.Context, a []messages.Announcement) []error {
+	return make([]error, len(a))
+}
 
 // lockedCells are the simulation's for many goroutines.
 type lockedCells struct {

@@ -85,9 +85,8 @@ type rejectJob struct {
 // announceJob publishes an online or offline event that is acknowledged.
 type announceJob struct {
 	retryable
-	subject, id string
-	data        []byte
-	message     int32 // noMessage: it belongs to none
+	messages.Announcement
+	message int32 // noMessage: it belongs to none
 }
 
 // loadJob asks for the states of cold devices.

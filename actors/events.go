@@ -64,9 +64,11 @@ func (c *core) announceStatus(e *entry, s StatusChange, name int32) {
 	}
 	c.stats.Events++
 	c.fx.announce(&announceJob{
-		subject: messages.EventSubject(e.id, string(s.Status)),
-		id:      fmt.Sprintf("%s-%s-%d", e.id, s.Status, s.At),
-		data:    b,
+		Announcement: messages.Announcement{
+			Subject: messages.EventSubject(e.id, string(s.Status)),
+			ID:      fmt.Sprintf("%s-%s-%d", e.id, s.Status, s.At),
+			Data:    b,
+		},
 		message: name,
 	})
 }

@@ -56,6 +56,7 @@ type Outside interface {
 	Listening(site string) bool
 	// Event publishes without acknowledgement.
 	Event(subject string, data []byte)
-	// Announce publishes to the EVENTS stream too; nil when it is acknowledged there. A repeat with the same id is kept once.
-	Announce(ctx context.Context, subject, id string, data []byte) error
+	// Announce publishes to the EVENTS stream too, and returns one error for each: nil when it is acknowledged there. A
+	// repeat with the same id is kept once.
+	Announce(ctx context.Context, a []messages.Announcement) []error
 }

@@ -42,8 +42,8 @@ type shardActor struct {
 	resumed       uint64                   // where its devices are where they were before it was handed over, 0 = they are
 	toldUpTo      uint64                   // stored, as of the last news to producers
 	past          map[producerKey]*account // of runs that were looked up in the archive
-	announcing    int                      // announcements under way
-	announcements []*announceJob           // waiting for one of them to end; bounded by the messages in flight
+	announcing    bool                     // some are under way
+	announcements []*announceJob           // waiting for these to end; bounded by the messages in flight
 	deleting      int                      // deletions under way
 	deletions     []*deleteJob             // waiting for one of them to end; bounded by the devices
 	idle          atomic.Int64             // Unix ms since when the feed has waited for a message, 0 = it does not
@@ -237,7 +237,7 @@ func (s *shardActor) finish() {
 	}
 	s.member.credit.Reset(s.shard)
 	s.core, s.exec, s.end, s.taken = nil, nil, nil, nil
-	s.announcing, s.announcements = 0, nil
+	s.announcing, s.announcements = false, nil
 	s.deleting, s.deletions = 0, nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/wellhead/wellhead/messages"
 )
 
 // The methods in this file make shardActor the effects of its core. They run in the shard's
@@ -71,26 +73,40 @@ func (s *shardActor) reject(j *rejectJob) {
 	})
 }
 
-// announceParallel is how many announcements of a shard are under way at once: a thousand devices may
-// come online in one pull, and a goroutine for each would cost more than their readings.
-const announceParallel = 4
+// announceTogether is how many announcements of a shard are under way at most: thousands of devices may come online
+// in one pull, and other sites' messages wait behind them.
+const announceTogether = 8
 
+// announce has what is announced while others are under way wait, and go together after them: each by itself, with a
+// goroutine of its own, cost more than the readings of the devices that come online.
 func (s *shardActor) announce(j *announceJob) {
-	if s.announcing == announceParallel {
-		s.announcements = append(s.announcements, j)
-		return
+	s.announcements = append(s.announcements, j)
+	if !s.announcing {
+		s.announceWaiting()
 	}
-	s.announcing++
+}
+
+func (s *shardActor) announceWaiting() {
+	n := min(len(s.announcements), announceTogether)
+	jobs := s.announcements[:n:n]
+	if s.announcements = s.announcements[n:]; len(s.announcements) == 0 {
+		s.announcements = nil
+	}
+	s.announcing = true
 	s.carryOut(func(ctx context.Context, x *executor) then {
-		err := x.outside.Announce(ctx, j.subject, j.id, j.data)
+		list := make([]messages.Announcement, n)
+		for i, j := range jobs {
+			list[i] = j.Announcement
+		}
+		errs := x.outside.Announce(ctx, list)
 		return func(c *core) {
-			s.announcing--
-			if waiting := s.announcements; len(waiting) > 0 {
-				next := waiting[0]
-				s.announcements, waiting[0] = waiting[1:], nil
-				s.announce(next)
+			if s.announcing = false; len(s.announcements) > 0 {
+				s.announceWaiting()
 			}
-			c.announced(j, err)
+			for i, j := range jobs {
+				jobs[i] = nil // what waits behind them shares their memory
+				c.announced(j, errs[i])
+			}
 		}
 	})
 }

@@ -134,7 +134,7 @@ func (h *simHost) reject(j *rejectJob) {
 func (h *simHost) announce(j *announceJob) {
 	h.carry(func(really bool) func(error) {
 		if really {
-			h.w.announced[j.id]++
+			h.w.announced[j.ID]++
 		}
 		return func(fault error) { h.core.announced(j, fault) }
 	})

@@ -137,6 +137,13 @@ func ParseShardSubject(s string) (ShardSubject, error) {
 	return out, nil
 }
 
+// Announcement is an event that is kept for a while: a device went online or offline.
+type Announcement struct {
+	Subject string // see EventSubject
+	ID      string // tells a repeat
+	Data    []byte // JSON
+}
+
 // EventSubject is where a device's actor says something: kind is "reading", "online", "offline", "rejected".
 // Without a device, which only "rejected" may be, @site stands in its place.
 func EventSubject(id DeviceID, kind string) string {

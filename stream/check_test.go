@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -295,7 +296,8 @@ func TestOutsideEvents(t *testing.T) {
 	}
 	out := s.Outside(EventsAsked)
 	out.Event(messages.EventSubject(messages.DeviceID{Site: "site", Device: "dev"}, "reading"), []byte("1"))
-	if err := out.Announce(shortly(t), "events.site.dev.online", "id-1", []byte("2")); err != nil {
+	announcement := messages.Announcement{Subject: "events.site.dev.online", ID: "id-1", Data: []byte("2")}
+	if err := errors.Join(out.Announce(shortly(t), []messages.Announcement{announcement})...); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"1", "2"} {

@@ -457,10 +457,21 @@ func TestRejects(t *testing.T) {
 func TestAnnounceOnce(t *testing.T) {
 	s := openStreams(t, startServer(t, t.TempDir(), nil), nil)
 	o := s.Outside("")
+	online := messages.Announcement{Subject: "events.site.dev.online", ID: "3-17", Data: []byte("{}")}
 	for range 3 {
-		if err := o.Announce(shortly(t), "events.site.dev.online", "3-17", []byte("{}")); err != nil {
+		if err := errors.Join(o.Announce(shortly(t), []messages.Announcement{online, online})...); err != nil {
 			t.Fatal(err)
 		}
+	}
+	refused := online
+	refused.Data = make([]byte, s.out.nc.MaxPayload()+1)
+	ended, end := context.WithCancel(t.Context())
+	if errs := o.Announce(shortly(t), []messages.Announcement{refused, online}); errs[0] == nil || errs[1] != nil {
+		t.Errorf("one that is too large, and one that is not: %v", errs)
+	}
+	end()
+	if errs := o.Announce(ended, []messages.Announcement{online, online}); !errors.Is(errs[0], context.Canceled) || !errors.Is(errs[1], context.Canceled) {
+		t.Errorf("after the end: %v", errs)
 	}
 	stream, err := s.js.Stream(t.Context(), eventsStream)
 	if err != nil {
