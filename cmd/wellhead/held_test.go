@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/wellhead/wellhead/internal/config"
+	"github.com/wellhead/wellhead/internal/telemetry"
 	"github.com/wellhead/wellhead/messages"
 	"github.com/wellhead/wellhead/persistence"
 )
@@ -58,6 +59,7 @@ func runHeld(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	go telemetry.TuneGarbage(ctx) // as serve does
 	printAddresses(out, n)
 	<-ctx.Done()
 	n.close()

@@ -34,9 +34,6 @@ const (
 	// While collecting is cheap, memory that is free but still the process's is given back to the system this
 	// often: the runtime by itself keeps a tenth of the heap, which a fleet that grew does not use again.
 	giveBackEvery = 10 * time.Second
-	// giveBackFrom is the size of the heap, bytes, with what is free in it, from which on that is done. A smaller one would only
-	// grow again with the next readings; the runtime still gives back what is more than a tenth.
-	giveBackFrom = 256 << 20
 )
 
 // TuneGarbage sets how much garbage is gathered before it is collected, in percent of what lives, so that
@@ -44,7 +41,7 @@ const (
 // lives, garbage only takes what is left of a quarter of the machine's memory. It returns when ctx is done and leaves the
 // percentage as it is then. Call it once in a process.
 //
-// At 10 % it also gives free memory of a heap of more than 256 MiB back to the system, which is one more collection every 10 s.
+// At 10 % it also gives free memory back to the system, which is one more collection every 10 s.
 func TuneGarbage(ctx context.Context) {
 	percent, inForce := float64(startGarbage), startGarbage
 	machine := float64(machineMemory())
@@ -58,7 +55,7 @@ func TuneGarbage(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if percent == leastGarbage && time.Since(gaveBack) >= giveBackEvery && heapTaken() >= giveBackFrom {
+		if percent == leastGarbage && time.Since(gaveBack) >= giveBackEvery {
 			debug.FreeOSMemory()
 			gaveBack = time.Now()
 		}
@@ -105,18 +102,4 @@ func readCollector() collector {
 	}
 	metrics.Read(samples)
 	return collector{collecting: samples[0].Value.Float64() - samples[1].Value.Float64(), total: samples[2].Value.Float64(), lives: float64(samples[3].Value.Uint64())}
-}
-
-// heapTaken returns how much memory of the system the heap has, used or free.
-func heapTaken() (bytes uint64) {
-	samples := []metrics.Sample{
-		{Name: "/memory/classes/heap/objects:bytes"},
-		{Name: "/memory/classes/heap/unused:bytes"},
-		{Name: "/memory/classes/heap/free:bytes"},
-	}
-	metrics.Read(samples)
-	for _, s := range samples {
-		bytes += s.Value.Uint64()
-	}
-	return bytes
 }
