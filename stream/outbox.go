@@ -139,17 +139,31 @@ func (b *outbox) send(ctx context.Context, m outgoing) error {
 
 // deliver sends one message and waits until the stream has it. When ctx ends the outcome is unknown.
 func (b *outbox) deliver(ctx context.Context, m outgoing) error {
-	result := make(chan error, 1)
-	m.done = func(err error) { result <- err }
-	if err := b.send(ctx, m); err != nil {
-		return err
+	return b.deliverAll(ctx, []outgoing{m})[0]
+}
+
+// deliverAll sends messages together, waits until the stream has them, and returns one error for each. When ctx ends the
+// outcome of those that have no answer is unknown. It sets done of each.
+func (b *outbox) deliverAll(ctx context.Context, list []outgoing) []error {
+	errs, results := make([]error, len(list)), make([]chan error, len(list))
+	for i := range list {
+		result := make(chan error, 1)
+		list[i].done = func(err error) { result <- err }
+		if errs[i] = b.send(ctx, list[i]); errs[i] == nil {
+			results[i] = result
+		}
 	}
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	for i, result := range results {
+		if result == nil {
+			continue
+		}
+		select {
+		case errs[i] = <-result:
+		case <-ctx.Done():
+			errs[i] = ctx.Err()
+		}
 	}
+	return errs
 }
 
 // reply is the subject that a slot's acknowledgement comes to.

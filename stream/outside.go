@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -50,39 +49,15 @@ func (o *Outside) Event(subject string, data []byte) {
 	_ = o.streams.main.nc.Publish(subject, data)
 }
 
-// errUnanswered means that a message has been sent and nothing is known of it.
-var errUnanswered = errors.New("no answer yet")
-
 // Announce publishes to the EVENTS stream too, and returns one error for each: nil when it is acknowledged there. When ctx
 // ends before the answer, what became of it is not known. A repeat with the same id within 10 minutes is kept once.
 func (o *Outside) Announce(ctx context.Context, a []messages.Announcement) []error {
-	type result struct {
-		at  int
-		err error
-	}
-	results := make(chan result, len(a))
-	errs := make([]error, len(a))
+	list := make([]outgoing, len(a))
 	for i, e := range a {
-		errs[i] = errUnanswered
-		m := outgoing{subject: e.Subject, header: nats.Header{jetstream.MsgIDHeader: {e.ID}}, data: e.Data}
-		m.done = func(err error) { results <- result{i, err} }
-		if err := o.streams.out.send(ctx, m); err != nil {
-			results <- result{i, err}
-		}
+		list[i] = outgoing{subject: e.Subject, header: nats.Header{jetstream.MsgIDHeader: {e.ID}}, data: e.Data}
 	}
-answers:
-	for range a {
-		select {
-		case r := <-results:
-			errs[r.at] = r.err
-		case <-ctx.Done():
-			break answers
-		}
-	}
+	errs := o.streams.out.deliverAll(ctx, list)
 	for i, err := range errs {
-		if errors.Is(err, errUnanswered) {
-			err = ctx.Err()
-		}
 		if err != nil {
 			errs[i] = fmt.Errorf("announce %s: %w", a[i].Subject, err)
 		}

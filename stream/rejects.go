@@ -31,29 +31,16 @@ const (
 // Reject keeps these in rejects; nil only when all are acknowledged there. A repeat with the same
 // shard, sequence and index is kept once: its subject exists already.
 func (o *Outside) Reject(ctx context.Context, rejects []messages.Reject) error {
-	results := make(chan error, len(rejects))
-	sent := 0
-	var first error
+	list := make([]outgoing, len(rejects))
 	for i := range rejects {
-		m := rejectMessage(&rejects[i])
-		m.done = func(err error) { results <- err }
-		if err := o.streams.out.send(ctx, m); err != nil {
-			first = fmt.Errorf("keep a reject: %w", err)
-			break
-		}
-		sent++
+		list[i] = rejectMessage(&rejects[i])
 	}
-	for range sent {
-		select {
-		case err := <-results:
-			if err != nil && !errors.Is(err, errWrongSequence) && first == nil {
-				first = fmt.Errorf("keep a reject: %w", err)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("keep a reject: %w", ctx.Err())
+	for _, err := range o.streams.out.deliverAll(ctx, list) {
+		if err != nil && !errors.Is(err, errWrongSequence) {
+			return fmt.Errorf("keep a reject: %w", err)
 		}
 	}
-	return first
+	return nil
 }
 
 // rejectMessage encodes a reject.
