@@ -33,8 +33,9 @@ OVERLOAD ?= 10m
 help: ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Without C: the same static program with a C compiler on the machine and without one, and as in the container image.
 build: ## build bin/wellhead
-	$(GO) build -trimpath -pgo=cmd/wellhead/wellhead.pgo -ldflags "-X main.version=$(VERSION)" -o bin/wellhead ./cmd/wellhead
+	CGO_ENABLED=0 $(GO) build -trimpath -pgo=cmd/wellhead/wellhead.pgo -ldflags "-X main.version=$(VERSION)" -o bin/wellhead ./cmd/wellhead
 
 run: build ## show a living fleet of 1 000 simulated devices; prints the address to open
 	bin/wellhead demo
@@ -94,7 +95,7 @@ simulate-faults: ## run the shard's core through SEEDS=10000 seeds of faults; mo
 	WELLHEAD_SEEDS=$(SEEDS) scripts/test simulation
 
 overload: ## offer ten times what the archive is held to for OVERLOAD=10m, stop it meanwhile, verify all; draws docs/overload.svg
-	OVERLOAD=$(OVERLOAD) OVERLOAD_PLOT=$(CURDIR)/docs/overload.svg $(GO) test -count=1 -timeout 60m ./cmd/wellhead -run '^TestOverload$$' -v
+	OVERLOAD=$(OVERLOAD) OVERLOAD_PLOT=$(CURDIR)/docs/overload.svg CGO_ENABLED=0 $(GO) test -count=1 -timeout 60m ./cmd/wellhead -run '^TestOverload$$' -v
 
 break-laws: ## break each law of replay and ownership once and want the simulation to see it
 	WELLHEAD_BREAK_LAWS=1 $(GO) test ./actors -run TestBrokenLawsAreSeen -v -timeout 60m

@@ -163,7 +163,7 @@ func (n *node) openArchive(ctx context.Context) error {
 		}
 	} else {
 		local, err = pebble.OpenArchive(filepath.Join(cfg.Data, "archive"), pebble.Options{
-			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MaxSyncDelay: cfg.Pebble.SyncMax,
+			Shards: cfg.Shards, CacheBytes: cfg.Pebble.Cache, MemtableBytes: int(cfg.Pebble.Memtable), MaxSyncDelay: cfg.Pebble.SyncMax,
 			ReservePercent: cfg.Limits.DiskReserve, Classes: classes(cfg), Log: n.log,
 		})
 		archive = local
@@ -207,7 +207,9 @@ func (n *node) openSnapshots(context.Context) error {
 			snapshots, err = redis.Open(o)
 		}
 	} else {
-		snapshots, err = pebble.OpenSnapshots(filepath.Join(cfg.Data, "snapshots"), pebble.Options{ReservePercent: cfg.Limits.DiskReserve, Log: n.log})
+		snapshots, err = pebble.OpenSnapshots(filepath.Join(cfg.Data, "snapshots"), pebble.Options{
+			MemtableBytes: int(cfg.Pebble.Memtable / 4), ReservePercent: cfg.Limits.DiskReserve, Log: n.log,
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("open the snapshot store: %w", err)

@@ -50,6 +50,8 @@ func TestOverload(t *testing.T) {
 		"WELLHEAD_SHARDS": "1", "WELLHEAD_STREAM_MAX_BYTES": strconv.Itoa(streamBytes),
 		"WELLHEAD_WORK_FLUSH_BYTES": "32KiB", "WELLHEAD_LIMITS_IN_FLIGHT": "128MiB",
 		"WELLHEAD_WORK_SNAPSHOT_WITHIN": "5s", "WELLHEAD_WORK_PURGE_EVERY": "1s",
+		// as the streams: what takes half an hour to fill would look like growth
+		"WELLHEAD_PEBBLE_MEMTABLE": "4MiB", "WELLHEAD_PEBBLE_CACHE": "8MiB",
 	})
 	// held for the whole time and filling the streams at once, this is what goes in
 	readings := rate * seconds * 26 / 10 / devices

@@ -164,8 +164,9 @@ type TLS struct {
 
 // Pebble bounds the embedded databases.
 type Pebble struct {
-	Cache   int64
-	SyncMax time.Duration
+	Cache    int64 // bytes
+	Memtable int64 // bytes; of the archive, the snapshots' is a quarter of it
+	SyncMax  time.Duration
 }
 
 // Log says how the log looks.

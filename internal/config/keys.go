@@ -362,6 +362,11 @@ var Keys = []Key{
 		kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Pebble.Cache }, 1),
 	},
 	{
+		Name: "pebble.memtable", Default: "64MiB", Unit: "bytes", Hit: "with four of them full, writes wait",
+		Doc:  "What the embedded archive keeps in memory before it makes a table of it; of snapshots a quarter is kept. Less takes less memory and writes more to disk.",
+		kind: "size", set: sizeFrom(func(c *Config) *int64 { return &c.Pebble.Memtable }, 1<<20),
+	},
+	{
 		Name: "pebble.sync-max", Default: "50ms", Doc: "Longest time that a commit waits for others to be synced with.",
 		kind: "duration", set: durationFrom(func(c *Config) *dur { return &c.Pebble.SyncMax }, 1),
 	},

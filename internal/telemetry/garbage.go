@@ -19,6 +19,9 @@ const (
 	// leastRoom is what garbage may take whatever lives; bytes. A small heap would be collected many times a
 	// second, and what waits for an answer meanwhile waits for that too.
 	leastRoom = 32 << 20
+	// leastHeap is the size up to which a heap is not collected at all, bytes: the memory of a small member stays as it is
+	// while what lives comes and goes.
+	leastHeap = 80 << 20
 	// mostRoom is the most that it may take, bytes, or mostShare of what lives, or what machineShare of the machine's
 	// memory leaves it, if that is more. Under a flood half of a small heap is buffers of the stream's blocks, which cost
 	// nothing to collect and should not make room for as much garbage on a small machine; a million devices
@@ -34,14 +37,16 @@ const (
 	// While collecting is cheap, memory that is free but still the process's is given back to the system this
 	// often: the runtime by itself keeps a tenth of the heap, which a fleet that grew does not use again.
 	giveBackEvery = 10 * time.Second
+	giveBackFrom  = 128 << 20 // bytes of heap, in use or free: a smaller one keeps what it has
 )
 
 // TuneGarbage sets how much garbage is gathered before it is collected, in percent of what lives, so that
-// collecting takes 3 % of the machine's CPU and the percentage stays within 10 and 50. Beyond 256 MiB, or a fifth of what
-// lives, garbage only takes what is left of a quarter of the machine's memory. It returns when ctx is done and leaves the
-// percentage as it is then. Call it once in a process.
+// collecting takes 3 % of the machine's CPU and the percentage stays within 10 and 50. A heap below 80 MiB is not
+// collected; beyond 256 MiB, or a fifth of what lives, garbage only takes what is left of a quarter of the machine's
+// memory. It returns when ctx is done and leaves the percentage as it is then. Call it once in a process.
 //
-// At 10 % it also gives free memory back to the system, which is one more collection every 10 s.
+// At 10 % it also gives free memory of a heap of more than 128 MiB back to the system, which is one more collection
+// every 10 s.
 func TuneGarbage(ctx context.Context) {
 	percent, inForce := float64(startGarbage), startGarbage
 	machine := float64(machineMemory())
@@ -55,11 +60,12 @@ func TuneGarbage(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if percent == leastGarbage && time.Since(gaveBack) >= giveBackEvery {
+		now := readCollector()
+		if percent == leastGarbage && now.heap > giveBackFrom && time.Since(gaveBack) >= giveBackEvery {
 			debug.FreeOSMemory()
 			gaveBack = time.Now()
+			now = readCollector()
 		}
-		now := readCollector()
 		if now.total <= last.total { // the runtime counts at the end of a collection: there was none
 			continue
 		}
@@ -83,7 +89,8 @@ func nextGarbage(percent, share float64) float64 {
 // that there is, bytes, 0 = not known.
 func setGarbage(percent, lives, machine float64) int {
 	most := max(mostShare, max(mostRoom, machineShare*machine-lives)/max(lives, 1)) * 100
-	return int(math.Round(max(min(percent, most), leastRoom/max(lives, leastRoom/10)*100)))
+	least := max(leastRoom, leastHeap-lives) / max(lives, leastHeap/10) * 100
+	return int(math.Round(max(min(percent, most), least)))
 }
 
 // collector is CPU time, in seconds of all processors together. What collects on a processor that nobody
@@ -91,6 +98,7 @@ func setGarbage(percent, lives, machine float64) int {
 type collector struct {
 	collecting, total float64
 	lives             float64 // bytes that the last collection found in use
+	heap              float64 // bytes that the heap has of the system: in use, and free
 }
 
 func readCollector() collector {
@@ -99,7 +107,14 @@ func readCollector() collector {
 		{Name: "/cpu/classes/gc/mark/idle:cpu-seconds"},
 		{Name: "/cpu/classes/total:cpu-seconds"},
 		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
 	}
 	metrics.Read(samples)
-	return collector{collecting: samples[0].Value.Float64() - samples[1].Value.Float64(), total: samples[2].Value.Float64(), lives: float64(samples[3].Value.Uint64())}
+	c := collector{collecting: samples[0].Value.Float64() - samples[1].Value.Float64(), total: samples[2].Value.Float64(), lives: float64(samples[3].Value.Uint64())}
+	for _, s := range samples[4:] {
+		c.heap += float64(s.Value.Uint64())
+	}
+	return c
 }

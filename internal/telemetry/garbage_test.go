@@ -39,12 +39,12 @@ func TestGarbageFollowsItsCost(t *testing.T) {
 			t.Errorf("a flood, %s: %d %%, want %d", c.name, got, c.want)
 		}
 	}
-	for lives, want := range map[float64]int{0: 1000, 8 << 20: 400, 64 << 20: 50, 1 << 30: 10} {
+	for lives, want := range map[float64]int{0: 1000, 8 << 20: 900, 32 << 20: 150, 64 << 20: 50, 1 << 30: 10} {
 		if got := setGarbage(leastGarbage, lives, 24<<30); got != want {
 			t.Errorf("%v bytes live: %d %%, want %d", lives, got, want)
 		}
 	}
-	if now := readCollector(); now.lives < 0 || now.total < 0 || now.collecting > now.total {
+	if now := readCollector(); now.lives < 0 || now.heap <= 0 || now.total < 0 || now.collecting > now.total {
 		t.Errorf("the runtime tells %+v", now)
 	}
 }
