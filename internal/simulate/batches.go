@@ -46,7 +46,8 @@ type group struct {
 	shard   messages.Shard
 	devices []int32
 	names   []string
-	gather  int // intervals in a batch
+	gather  int // intervals whose readings are batched together
+	most    int // readings in a batch
 	ring    [ringSize][]waiting
 	held    []correction
 }
@@ -89,7 +90,12 @@ func (f *Fleet) Batches(ctx context.Context, shards int, fn func(*Batch) error) 
 	return nil
 }
 
-// groups puts each shard's devices into groups of at most Batch devices of about the same size.
+// gatherApart is how many intervals of a shard are cut into batches of Batch readings where its devices, divided evenly, would
+// leave the batches less than nine tenths full.
+const gatherApart = 8
+
+// groups puts each shard's devices into groups of at most Batch devices of about the same size, or into one whose
+// batches are cut where they are full.
 func (f *Fleet) groups(shards int) []group {
 	byShard := make([][]int32, shards)
 	for i := range f.options.Devices {
@@ -99,13 +105,23 @@ func (f *Fleet) groups(shards int) []group {
 	var groups []group
 	for s, devices := range byShard {
 		parts := (len(devices) + f.options.Batch - 1) / f.options.Batch
+		cut := f.options.Gather && parts > 1 && 10*len(devices) < 9*parts*f.options.Batch
+		if cut {
+			parts = 1
+		}
 		for p := range parts {
-			g := group{shard: messages.Shard(s), gather: 1}
+			// What is late may come on top.
+			g := group{shard: messages.Shard(s), gather: 1, most: messages.MaxReadings}
 			g.devices = devices[len(devices)*p/parts : len(devices)*(p+1)/parts]
 			for _, d := range g.devices {
 				g.names = append(g.names, deviceName(int(d)))
 			}
-			if f.options.Gather {
+			switch {
+			case f.options.Batch == 1:
+				g.most = 1 // devices that send each reading by itself
+			case cut:
+				g.gather, g.most = gatherApart, f.options.Batch
+			case f.options.Gather:
 				g.gather = max(1, f.options.Batch/len(g.devices))
 			}
 			groups = append(groups, g)
@@ -198,7 +214,7 @@ func (b *builder) again(position, step, now int, a fate) {
 	*slot = append(*slot, waiting{position: int32(position), step: int32(step), repeat: true})
 }
 
-// send puts one reading into the batch, and the batch out when it is as large as a message may be.
+// send puts one reading into the batch, and the batch out when it is full.
 func (b *builder) send(position, step int, corrected bool) error {
 	block := &b.blocks[position]
 	n := len(block.Readings)
@@ -210,8 +226,7 @@ func (b *builder) send(position, step int, corrected bool) error {
 	device := int(b.group.devices[position])
 	b.values = b.fleet.read(&block.Readings[n], device, step, corrected, b.values)
 	b.batch.Readings++
-	// A batch of one is kept to one: it stands for devices that send each reading by itself.
-	if b.batch.Readings == messages.MaxReadings || b.fleet.options.Batch == 1 {
+	if b.batch.Readings == b.group.most {
 		return b.emit()
 	}
 	return nil

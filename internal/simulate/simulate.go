@@ -40,7 +40,8 @@ type Options struct {
 	Omitted    float64   // share of omitted values, 0 to 1
 	Batch      int       // readings in one batch, 1 to 500; one late or repeated reading may come on top
 	// Gather fills batches: where a shard has fewer devices than Batch, several intervals go into one
-	// batch. Without it a batch is at most one interval of the shard's devices, as real devices send.
+	// batch; where it has a few more, batches go on with the next interval. Without it a batch is at most one interval of
+	// the shard's devices, as real devices send.
 	Gather bool
 }
 

@@ -223,7 +223,12 @@ func TestGather(t *testing.T) {
 	if one.batches != 2000 || many.batches > 130 {
 		t.Errorf("got %d batches, gathered %d; want 2000 and about 100", one.batches, many.batches)
 	}
-	o.Batch, o.OutOfOrder, o.Duplicates = 500, 1, 1
+	o.Devices, o.Batch, o.Readings = 156, 100, 80
+	cut := publish(t, newFleet(t, o), 1)
+	if want := 156 * 80 / 100 * 105 / 100; cut.batches > want || cut.largest > 100 {
+		t.Errorf("got %d batches of at most %d readings; want %d of 100", cut.batches, cut.largest, want)
+	}
+	o.Devices, o.Batch, o.OutOfOrder, o.Duplicates = 10, 500, 1, 1
 	if a := publish(t, newFleet(t, o), 1); a.largest > messages.MaxReadings {
 		t.Errorf("a batch has %d readings", a.largest)
 	}
