@@ -135,9 +135,13 @@ type sent struct {
 // simulate sends readings and waits until all are stored.
 func (m *member) simulate(ctx context.Context, args ...string) (s sent, err error) {
 	args = append([]string{"simulate", "--server", m.nats, "--stored", "--json"}, args...)
-	err = m.bench.command(ctx, args, &s)
+	err = m.bench.command(ctx, args, &s, loadRunsOn)
 	return s, err
 }
+
+// loadRunsOn makes room for what is measured beside the load: one goroutine makes the readings, and a second
+// processor that wakes up for each message takes a twentieth of the machine's two from the member (measured).
+const loadRunsOn = "GOMAXPROCS=1"
 
 // checked is what `wellhead verify --json` prints.
 type checked struct {
@@ -173,9 +177,11 @@ func (m *member) verify(ctx context.Context, s sent) (int64, error) {
 	return r.Checked, nil
 }
 
-// command runs the program and reads the document that it prints, also when it ends with an error.
-func (b *bench) command(ctx context.Context, args []string, answer any) error {
+// command runs the program, with env beside its environment, and reads the document that it prints, also when it ends
+// with an error.
+func (b *bench) command(ctx context.Context, args []string, answer any, env ...string) error {
 	cmd := exec.CommandContext(ctx, b.binary, args...)
+	cmd.Env = append(os.Environ(), env...)
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if b.progress != nil {
