@@ -16,7 +16,7 @@ func TestGarbageFollowsItsCost(t *testing.T) {
 		least, most float64
 	}{
 		{"idle", 0.01, leastGarbage, leastGarbage},
-		{"flood", 0.9, 29, 31},
+		{"flood", 0.3, 58, 62},
 		{"worst", 100, mostGarbage, mostGarbage},
 		{"idle again", 0.01, leastGarbage, leastGarbage},
 	} {
@@ -33,7 +33,7 @@ func TestGarbageFollowsItsCost(t *testing.T) {
 		{"256 MiB on a small machine", 1 << 30, 4 << 30, 25},
 		{"a quarter of the machine", 5 << 30, 26 << 30, 30},
 		{"more than a quarter of the machine", 8 << 30, 24 << 30, 20},
-		{"a small heap on a large machine", 1 << 30, 24 << 30, 50},
+		{"a small heap on a large machine", 1 << 30, 24 << 30, 100},
 	} {
 		if got := setGarbage(mostGarbage, c.lives, c.machine); got != c.want {
 			t.Errorf("a flood, %s: %d %%, want %d", c.name, got, c.want)
