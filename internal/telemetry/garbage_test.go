@@ -4,23 +4,24 @@ import "testing"
 
 func TestGarbageFollowsItsCost(t *testing.T) {
 	percent := float64(startGarbage)
-	settle := func(cost float64) float64 { // cost: the share at 1 %; half as much garbage costs twice as much
+	settle := func(cost, busy float64) float64 { // cost: the share at 1 %; half as much garbage costs twice as much
 		for range 100 {
-			percent = nextGarbage(percent, cost/percent)
+			percent = nextGarbage(percent, usage{collecting: cost / percent, busy: busy})
 		}
 		return percent
 	}
 	for _, c := range []struct {
 		name        string
-		cost        float64
+		cost, busy  float64
 		least, most float64
 	}{
-		{"idle", 0.01, leastGarbage, leastGarbage},
-		{"flood", 0.3, 58, 62},
-		{"worst", 100, mostGarbage, mostGarbage},
-		{"idle again", 0.01, leastGarbage, leastGarbage},
+		{"idle", 0.01, 0.1, leastGarbage, leastGarbage},
+		{"much to do", 0.9, 0.4, 29, 31},
+		{"busy", 0.3, 0.7, 58, 62},
+		{"worst", 100, 1, mostGarbage, mostGarbage},
+		{"idle again", 0.01, 0.1, leastGarbage, leastGarbage},
 	} {
-		if got := settle(c.cost); got < c.least || got > c.most {
+		if got := settle(c.cost, c.busy); got < c.least || got > c.most {
 			t.Errorf("%s: %.1f %%, want %v to %v", c.name, got, c.least, c.most)
 		}
 	}
@@ -44,7 +45,7 @@ func TestGarbageFollowsItsCost(t *testing.T) {
 			t.Errorf("%v bytes live: %d %%, want %d", lives, got, want)
 		}
 	}
-	if now := readCollector(); now.lives < 0 || now.heap <= 0 || now.total < 0 || now.collecting > now.total {
+	if now := readCollector(); now.lives < 0 || now.heap <= 0 || now.total < 0 || now.collecting+now.idle > now.total {
 		t.Errorf("the runtime tells %+v", now)
 	}
 }
