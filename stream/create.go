@@ -221,15 +221,14 @@ func (s *Streams) createStream(ctx context.Context, config jetstream.StreamConfi
 	return nil
 }
 
-// direct tells whether any copy may answer what a stream holds. With several copies only the leader may:
-// one that is behind would say that a message or a checkpoint is not there.
-func (s *Streams) direct() bool { return s.options.Replicas == 1 }
+// direct tells whether any copy may answer what a stream holds. Where there may be, or may have been, several only the
+// leader may: one that is behind, or that is to go, would say that a message or a checkpoint is not there.
+func (s *Streams) direct() bool { return s.main.nc.ConnectedClusterName() == "" }
 
 // copies gives a stream as many copies as are configured now, the matching way to answer, and its bounds.
 func (s *Streams) copies(ctx context.Context, config jetstream.StreamConfig) error {
-	// A copy that is to go may still answer for a while, so the leader goes on until the next start. Rejects and events are
-	// read by people: a copy that is behind does no harm.
-	direct := s.direct() && config.Replicas == 1 || config.Name == rejectsStream || config.Name == eventsStream
+	// Rejects and events are read by people: a copy that is behind does no harm.
+	direct := s.direct() || config.Name == rejectsStream || config.Name == eventsStream
 	size, age := s.bounds(config)
 	if config.Replicas == s.options.Replicas && config.AllowDirect == direct && config.MaxBytes == size && config.MaxAge == age {
 		return nil

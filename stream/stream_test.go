@@ -289,6 +289,22 @@ func TestManyStreamsAreCreatedFast(t *testing.T) {
 	}
 }
 
+// TestOneServerAnswersDirectly: where no copy can be behind, reads do not take the way through the server's API.
+func TestOneServerAnswersDirectly(t *testing.T) {
+	s := openStreams(t, startServer(t, t.TempDir(), nil), nil)
+	list := s.js.ListStreams(shortly(t))
+	n := 0
+	for info := range list.Info() {
+		n++
+		if !info.Config.AllowDirect {
+			t.Errorf("stream %s is not answered directly", info.Config.Name)
+		}
+	}
+	if err := list.Err(); err != nil || n != 8+2+len(allBuckets) {
+		t.Errorf("%d streams, %v", n, err)
+	}
+}
+
 func TestWrongListenAddress(t *testing.T) {
 	server := startServer(t, t.TempDir(), nil)
 	taken := server.ClientURL()[len("nats://"):]
