@@ -142,11 +142,14 @@ func (b *outbox) deliver(ctx context.Context, m outgoing) error {
 	return b.deliverAll(ctx, []outgoing{m})[0]
 }
 
-// deliverAll sends messages together, waits until the stream has them, and returns one error for each. When ctx ends the
-// outcome of those that have no answer is unknown. It sets done of each.
+// deliverAll sends messages together, waits until the stream has them, and returns one error for each. Nothing is sent
+// once ctx has ended; when it ends afterwards the outcome of those that have no answer is unknown. It sets done of each.
 func (b *outbox) deliverAll(ctx context.Context, list []outgoing) []error {
 	errs, results := make([]error, len(list)), make([]chan error, len(list))
 	for i := range list {
+		if errs[i] = ctx.Err(); errs[i] != nil {
+			continue
+		}
 		result := make(chan error, 1)
 		list[i].done = func(err error) { result <- err }
 		if errs[i] = b.send(ctx, list[i]); errs[i] == nil {

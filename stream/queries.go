@@ -90,6 +90,7 @@ func querySubject(what string, id messages.DeviceID) string {
 
 // queries is the service that answers.
 type queries struct {
+	nc      *nats.Conn
 	handler Handler
 	logger  *slog.Logger
 	ctx     context.Context
@@ -109,7 +110,7 @@ type question struct {
 // ServeQueries answers questions as a NATS micro service until ctx ends, and returns when no answer is
 // being worked on any more. name tells the member.
 func (s *Streams) ServeQueries(ctx context.Context, name string, handler Handler) error {
-	q := &queries{handler: handler, logger: s.logger, ctx: ctx, waiting: make(chan question, queriesWaiting)}
+	q := &queries{nc: s.main.nc, handler: handler, logger: s.logger, ctx: ctx, waiting: make(chan question, queriesWaiting)}
 	service, err := micro.AddService(s.main.nc, micro.Config{
 		Name: "wellhead", Version: "1.0.0", Description: "asks devices and shards",
 		Metadata: map[string]string{"member": name},
@@ -191,7 +192,7 @@ func (q *queries) answer(ctx context.Context, what string, r micro.Request) {
 		q.refuse(r, err)
 		return
 	}
-	err = r.Respond(data)
+	err = q.reply(r, &nats.Msg{Data: data})
 	if errors.Is(err, nats.ErrMaxPayload) {
 		q.refuse(r, fmt.Errorf("%w: the answer has %d bytes, more than a message may have: ask for fewer with limit", messages.ErrInvalid, len(data)))
 		return
@@ -212,7 +213,15 @@ func (q *queries) refuse(r micro.Request, err error) {
 	case errors.Is(err, ErrOverloaded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		code = 503
 	}
-	if err := r.Error(strconv.Itoa(code), err.Error(), nil); err != nil {
+	said := nats.Header{micro.ErrorHeader: {err.Error()}, micro.ErrorCodeHeader: {strconv.Itoa(code)}}
+	if err := q.reply(r, &nats.Msg{Header: said}); err != nil {
 		q.logger.Warn("query not answered", "subject", r.Subject(), "error", err)
 	}
+}
+
+// reply sends an answer. The request's own Respond and Error are only for the goroutine that brought it: the service
+// reads what they leave there as soon as its handler returns.
+func (q *queries) reply(r micro.Request, answer *nats.Msg) error {
+	answer.Subject = r.Reply()
+	return q.nc.PublishMsg(answer)
 }
