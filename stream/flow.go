@@ -80,17 +80,24 @@ func (g *guard) lookAtFlow(now time.Time) {
 	}
 	oldest := max(flow.Oldest(), guardEvery)
 	g.raw.measure(list, now, now.Add(-oldest-guardEvery/2))
-	barred := map[string]bool{}
+	barred, above, connected := map[string]bool{}, map[string]*siteFlow{}, map[string]int{}
 	full := sync.OnceValue(func() bool { return g.server.fullest(g.streams.options.Shards) >= flowFull })
 	for key, f := range g.raw.sites {
+		connected[f.user] += len(f.ids)
 		limit := flow.Limit(f.user)
 		if limit <= 0 {
 			continue
 		}
-		if f.cut = f.bytes > limit && full() || f.cut && f.bytes > limit/2; !f.cut {
-			continue
+		if f.cut = f.bytes > limit && full() || f.cut && f.bytes > limit/2; f.cut {
+			barred[f.user] = true
+			above[key] = f
 		}
-		barred[f.user] = true
+	}
+	delete(barred, anonymousUser)
+	delete(connected, anonymousUser)
+	g.server.connected.Store(&connected)
+	g.server.auth.barred.Store(&barred) // before a connection is cut, which comes back at once
+	for key, f := range above {
 		n := 0
 		for _, id := range f.ids {
 			if g.server.nats.DisconnectClientByID(id) == nil {
@@ -99,17 +106,9 @@ func (g *guard) lookAtFlow(now time.Time) {
 		}
 		if n > 0 {
 			g.streams.counters.FlowCut.Add(uint64(n))
-			g.streams.logger.Warn("connections cut: too much of the site is not stored yet", "site", key, "connections", n, "bytes", f.bytes, "limit", limit, "oldest", oldest)
+			g.streams.logger.Warn("connections cut: too much of the site is not stored yet", "site", key, "connections", n, "bytes", f.bytes, "limit", flow.Limit(f.user), "oldest", oldest)
 		}
 	}
-	delete(barred, anonymousUser)
-	connected := map[string]int{}
-	for _, f := range g.raw.sites {
-		connected[f.user] += len(f.ids)
-	}
-	delete(connected, anonymousUser)
-	g.server.connected.Store(&connected)
-	g.server.auth.barred.Store(&barred)
 }
 
 // measure takes in a look at the connections; what came before since counts no more.
